@@ -1,0 +1,84 @@
+# smtp-frontd: GNU make. Everything is built below $(B), in the layout it is
+# installed in, so that the built and the installed program find their modules
+# in the same way.
+
+VERSION  = 0.1.0
+PREFIX  ?= /usr/local
+SBINDIR ?= $(PREFIX)/sbin
+BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
+MANDIR  ?= $(PREFIX)/share/man
+ETCDIR  ?= /etc
+UNITDIR ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd \
+	2>/dev/null),/lib/systemd/system)
+SYSUSERSDIR ?= /usr/lib/sysusers.d
+DOCDIR  ?= $(PREFIX)/share/doc/smtp-frontd
+B       ?= build
+
+CFLAGS  ?= -O2 -g
+HARDEN  ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong \
+	-fstack-clash-protection
+HARDEN_LD ?= -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
+WARN    ?= -Wall -Wextra -Wformat=2 -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wpointer-arith -Wimplicit-fallthrough
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. -fPIC $(WARN) $(HARDEN) \
+	-DVERSION='"$(VERSION)"' \
+	-DMODULE_DIR='"../$(notdir $(LIBDIR))/smtp-frontd"' $(CPPFLAGS) $(CFLAGS)
+ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
+
+# The layers, lowest first; tests/layers reads this: a file may include headers
+# of layers to its left only. A colon ends a layer.
+LAYERS = lib/clock lib/text lib/message lib/module lib/log lib/tls : \
+	lib/conn lib/dns lib/sandbox lib/passwd : \
+	config : sasl auth : facts : \
+	peer greeting smtp backend relay upstream proxy : keeper : \
+	session : smtp-frontd
+
+MAIN = smtp-frontd session keeper peer greeting smtp backend relay upstream \
+	proxy auth sasl config lib/conn lib/dns lib/sandbox lib/text \
+	lib/message lib/module lib/log lib/tls_load
+# A module: what it is made of, and the libraries that it alone brings.
+MODULES   = tls sasl-secret auth-file auth-http
+tls_SRC   = lib/tls lib/tls_sign lib/tls_keys
+tls_LIBS  = -lssl -lcrypto
+sasl-secret_SRC  = sasl_secret lib/text
+sasl-secret_LIBS = -lcrypto
+auth-file_SRC  = auth/file lib/passwd lib/text lib/message
+auth-file_LIBS = -lcrypto -lcrypt
+auth-http_SRC  = auth/http lib/text lib/message
+auth-http_LIBS = -lcurl
+PASSWD    = smtp-frontd-passwd lib/passwd lib/text
+
+SRC  = $(sort $(MAIN) $(PASSWD) $(foreach m,$(MODULES),$($m_SRC)))
+BIN  = $(B)/sbin/smtp-frontd $(B)/bin/smtp-frontd-passwd \
+	$(MODULES:%=$(B)/lib/smtp-frontd/%.so)
+objects = $(patsubst %,$(B)/obj/%.o,$(1))
+
+all: $(BIN)
+
+$(B)/sbin/smtp-frontd: $(call objects,$(MAIN))
+	@mkdir -p $(@D)
+	$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lsystemd -lcares
+
+$(B)/bin/smtp-frontd-passwd: $(call objects,$(PASSWD))
+	@mkdir -p $(@D)
+	$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcrypto -lcrypt
+
+define module
+$(B)/lib/smtp-frontd/$1.so: $(call objects,$($1_SRC))
+	@mkdir -p $$(@D)
+	$$(CC) -shared $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $($1_LIBS)
+endef
+$(foreach m,$(MODULES),$(eval $(call module,$m)))
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(SRC:%=$(B)/obj/%.d)
+
+.PHONY: all clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+clean:
+	rm -rf $(B)

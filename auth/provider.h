@@ -1,0 +1,70 @@
+/*
+ * What judges credentials: one provider a file and a module, loaded by a keeper
+ * alone. A provider exports one `const struct auth_provider auth_provider` and
+ * has no header.
+ */
+#ifndef AUTH_PROVIDER_H
+#define AUTH_PROVIDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config.h"
+#include "lib/message.h"
+
+/* What a provider can do; only mechanisms that can succeed are offered. */
+enum auth_can {
+	AUTH_CAN_VERIFY = 1u << 0,    /* judge a user and a password */
+	AUTH_CAN_SECRET = 1u << 1,    /* give a user's stored secret */
+	AUTH_CAN_DIGEST = 1u << 2,    /* judge a CRAM-MD5 response itself */
+	AUTH_CAN_AUTHORIZE = 1u << 3, /* judge EXTERNAL: a name without proof */
+	AUTH_CAN_ROUTE = 1u << 4      /* judge and route `none`: from and to */
+};
+
+enum auth_result {
+	AUTH_ACCEPTED,
+	AUTH_DENIED,
+	AUTH_UNAVAILABLE /* nothing was judged: file gone, server away */
+};
+
+#define AUTH_SECRET_SIZE 512
+#define AUTH_ERROR_SIZE	 256
+
+struct auth_provider {
+	const char *scheme; /* of auth_provider's value, without ':' */
+	unsigned can;	    /* enum auth_can */
+
+	/*
+	 * Opens the provider for the whole value of the directive
+	 * ("file:/etc/…", "https://…"). NULL with a line in `err`
+	 * (AUTH_ERROR_SIZE octets).
+	 */
+	void *(*open)(
+	    const char *value, const struct config *conf, char *err);
+	void (*close)(void *provider);
+
+	/*
+	 * Judges M_METHOD with M_USER and M_PASSWORD (plain), M_SALT too
+	 * (cram-md5), M_USER (external), M_MAIL_FROM and M_RCPT_TO (none), in
+	 * the light of the facts. Puts into `verdict`, which is empty:
+	 *   M_USER (the login name to use), M_REASON (one line, for the log
+	 *   and, with M_CODE as "535 5.7.8", for the client), M_DELAY (ms to
+	 *   wait before the answer), M_BACKEND (host:port, [v6]:port or
+	 *   unix:/path), M_BACKEND_USER, M_BACKEND_PASSWORD.
+	 * M_REASON without M_CODE is for the log alone.
+	 * Blocking, by its own deadline. Must not keep or log a password.
+	 */
+	enum auth_result (*judge)(void *provider,
+	    const struct message *question, struct message *verdict);
+
+	/*
+	 * AUTH_CAN_SECRET: the plain secret of `user` into `secret`
+	 * (AUTH_SECRET_SIZE octets, the caller wipes them). AUTH_DENIED for an
+	 * unknown user or one whose secret is stored hashed, AUTH_UNAVAILABLE;
+	 * when accepted, M_BACKEND may be put into `verdict`.
+	 */
+	enum auth_result (*secret)(void *provider, const char *user,
+	    char *secret, struct message *verdict);
+};
+
+#endif

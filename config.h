@@ -1,0 +1,124 @@
+/*
+ * The directives: one table (config.c) from which arguments, the environment,
+ * --config files, --help and --check are all made. struct config is what the
+ * rest of the program reads; it does not change once loaded.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "lib/log.h"
+
+/* Bits of smtp_auth; sasl.c has a row for each but the last. */
+enum config_auth {
+	CONFIG_AUTH_PLAIN = 1u << 0,
+	CONFIG_AUTH_LOGIN = 1u << 1,
+	CONFIG_AUTH_CRAM_MD5 = 1u << 2,
+	CONFIG_AUTH_EXTERNAL = 1u << 3,
+	CONFIG_AUTH_NONE = 1u << 4 /* authentication is not required */
+};
+
+enum config_starttls {
+	CONFIG_STARTTLS_OFF,
+	CONFIG_STARTTLS_ON,
+	CONFIG_STARTTLS_ONLY
+};
+
+enum config_xclient {
+	CONFIG_XCLIENT_OFF,
+	CONFIG_XCLIENT_ON,  /* refuse a backend that does not offer it */
+	CONFIG_XCLIENT_AUTO /* when the backend offers it */
+};
+
+enum config_relay_at {
+	CONFIG_RELAY_AT_AUTH,
+	CONFIG_RELAY_AT_GREETING
+};
+
+/* A directive that is a list: its words, in order. */
+struct config_list {
+	char **word;
+	size_t count;
+};
+
+struct config {
+	/* the dialogue */
+	const char *server_name; /* never empty: the host's name by default */
+	unsigned smtp_auth;	 /* enum config_auth */
+	bool smtp_auth_unlisted; /* PLAIN and LOGIN accepted when not listed */
+	struct config_list smtp_capabilities; /* lines of the EHLO reply */
+	size_t smtp_client_buffer;	      /* octets */
+	int64_t smtp_greeting_delay;	      /* ms */
+	int64_t timeout;		      /* ms, a command */
+	unsigned max_errors;
+	unsigned max_auth_attempts;
+	/* who is there */
+	const char *resolver; /* blank-separated servers; "" is off */
+	int64_t resolver_timeout;
+	bool socket_ssl; /* `socket ssl`: TLS from the first byte */
+	/* TLS */
+	enum config_starttls starttls;
+	struct config_list ssl_certificate;	/* paths */
+	struct config_list ssl_certificate_key; /* as many, in this order */
+	const char *ssl_password_file;
+	const char *ssl_protocols;
+	const char *ssl_ciphers;
+	const char *ssl_ecdh_curve;
+	bool ssl_prefer_server_ciphers;
+	/* credentials */
+	const char *auth_provider; /* "" for none */
+	struct config_list auth_http_header; /* "Name: value" each */
+	int64_t auth_http_timeout;
+	/* upstream */
+	struct config_list backend; /* host:port, [v6]:port, unix:/path */
+	enum config_xclient xclient;
+	bool proxy_smtp_auth;
+	bool proxy_pass_error_message;
+	int64_t proxy_connect_timeout;
+	int64_t proxy_timeout;
+	size_t proxy_buffer;
+	enum config_relay_at relay_at;
+	char **relay; /* the program after "--" and its arguments; or NULL */
+	/* the process */
+	const char *user; /* "" for none */
+	enum log_target log;
+	/* what was asked for instead of a session */
+	bool check, help, version;
+};
+
+/* Outcomes, as exit statuses (sysexits.h). */
+enum config_result {
+	CONFIG_OK = 0,
+	CONFIG_USAGE = 64, /* a bad argument */
+	CONFIG_BAD = 78	   /* a bad value, file or contradiction */
+};
+
+/*
+ * Loads the directives from the defaults, the --config file, the environment
+ * and the arguments, later ones winning, into `conf`.
+ * On failure one line is in `err` (CONFIG_ERROR_SIZE octets) naming the
+ * directive, the value and where it came from. Memory is kept until exit.
+ */
+#define CONFIG_ERROR_SIZE 1024
+enum config_result config_load(
+    struct config *conf, int argc, char **argv, char *err);
+
+/* --help: the directives in groups, with their defaults. */
+void config_print_help(FILE *out);
+
+/*
+ * --check: every effective value in the form of a --config file, each with a
+ * comment line that says where it came from. Then the unsafe settings, a
+ * "# warning: ..." line each (SECURITY CONSIDERATIONS in the manual).
+ */
+void config_print_check(const struct config *conf, FILE *out);
+
+/* Unknown SMTP_... variables in the environment: names, for a log line each. */
+size_t config_unknown_count(void);
+const char *config_unknown(size_t i);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * What a session and its keeper say to each other: one message a question, one
+ * message an answer, over a SOCK_SEQPACKET socket that keeps their borders.
+ *
+ * A message is a type and a set of fields; a field is a name from the list
+ * below and bytes. Text fields are C strings (a NUL inside is refused when the
+ * message is received, so no value can be cut short by one); the fields marked
+ * "bytes" may hold anything. Nothing else crosses the socket, so a session
+ * that was taken over can only ask what is written here.
+ *
+ * On the wire: type (1 octet), then for each field name (1), length (2, big
+ * endian), value, NUL. A message that does not parse to its last octet is
+ * refused whole.
+ */
+#ifndef LIB_MESSAGE_H
+#define LIB_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Room for a chain of certificates or a full SASL line, with all facts. */
+#define MESSAGE_SIZE 49152
+
+enum message_type {
+	/* questions of a session */
+	ASK_MECHANISMS = 1, /* what can be judged: -> ANSWER_MECHANISMS */
+	ASK_VERDICT,	    /* METHOD and credentials: -> ANSWER_VERDICT */
+	ASK_EXCHANGE,	    /* begin MECHANISM: -> _CHALLENGE or _VERDICT */
+	ASK_STEP,	    /* RESPONSE: -> ANSWER_CHALLENGE or _VERDICT */
+	ASK_CERTIFICATES,   /* for SERVER_NAME: -> ANSWER_CERTIFICATES */
+	ASK_SIGNATURE,	    /* KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
+	/* answers of a keeper */
+	ANSWER_MECHANISMS,
+	ANSWER_VERDICT,
+	ANSWER_CHALLENGE,
+	ANSWER_CERTIFICATES,
+	ANSWER_SIGNATURE,
+	ANSWER_FAILURE, /* the keeper could not: REASON says why */
+	MESSAGE_TYPES
+};
+
+/* Adding a field is one row here; the name is used in traces and tests. */
+#define MESSAGE_FIELDS(X)                                                      \
+	/* facts of the session, with every question about credentials */      \
+	X(SESSION) X(CLIENT_ADDR) X(CLIENT_PORT) X(CLIENT_HOST)                \
+	X(LOCAL_ADDR) X(LOCAL_PORT) X(HELO) X(ATTEMPT)                         \
+	X(TLS_PROTOCOL) X(TLS_CIPHER)                                          \
+	/* credentials: METHOD is plain, cram-md5, external or none */         \
+	X(METHOD) X(MECHANISM) X(USER) X(PASSWORD) X(AUTHZID) X(SALT)          \
+	X(MAIL_FROM) X(RCPT_TO) X(RESPONSE)                                    \
+	/* a verdict: RESULT is accepted, denied or unavailable */             \
+	X(RESULT) X(REASON) X(CODE) X(DELAY) X(BACKEND)                        \
+	X(BACKEND_USER) X(BACKEND_PASSWORD) X(CHALLENGE)                       \
+	/* a list of words: what the provider can do */                        \
+	X(CAN)                                                                 \
+	/* TLS: bytes in DATA, SIGNATURE and CHAIN* (DER, each certificate     \
+	 * preceded by its length in 3 octets, leaf first) */                  \
+	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE)                   \
+	X(CHAIN0) X(CHAIN1) X(CHAIN2) X(CHAIN3)
+
+enum message_field {
+#define X(name) M_##name,
+	MESSAGE_FIELDS(X)
+#undef X
+	    MESSAGE_FIELD_COUNT
+};
+
+struct message {
+	enum message_type type;
+	struct {
+		uint16_t at;	/* of the value in bytes[]; 0: not there */
+		uint16_t len;	/* without the NUL that follows it */
+	} field[MESSAGE_FIELD_COUNT];
+	size_t len;
+	bool overflow; /* a put did not fit: message_send() refuses */
+	unsigned char bytes[MESSAGE_SIZE];
+};
+
+/* Makes `m` an empty message of `type`. Does not wipe what it held before. */
+void message_init(struct message *m, enum message_type type);
+
+/*
+ * Puts a field. A second put of the same field replaces the first. A `value`
+ * of NULL puts nothing. What does not fit marks the message as overflowed.
+ */
+void message_put(struct message *m, enum message_field f, const char *value);
+void message_put_bytes(
+    struct message *m, enum message_field f, const void *value, size_t len);
+void message_put_number(struct message *m, enum message_field f, uint64_t n);
+
+/* A text field's value, NULL when it is not there. Lives as long as `m`. */
+const char *message_get(const struct message *m, enum message_field f);
+
+/* The same, "" when it is not there. */
+const char *message_text(const struct message *m, enum message_field f);
+
+/* A field's bytes and their number; NULL when it is not there. */
+const void *message_get_bytes(
+    const struct message *m, enum message_field f, size_t *len);
+
+/*
+ * A field read as a decimal number of at most `max`. `fallback` when it is not
+ * there or is no such number.
+ */
+uint64_t message_get_number(const struct message *m, enum message_field f,
+    uint64_t max, uint64_t fallback);
+
+/*
+ * Sends `m` as one packet by `deadline` (lib/clock.h).
+ * Returns 0, or -1 with errno (EMSGSIZE: it had overflowed, ETIMEDOUT, ...).
+ */
+int message_send(int fd, const struct message *m, int64_t deadline);
+
+/*
+ * Receives one packet by `deadline` into `m`.
+ * Returns 1; 0 at the end of the connection; -1 with errno: EBADMSG for a
+ * packet that is not a message as described above, ETIMEDOUT.
+ */
+int message_receive(int fd, struct message *m, int64_t deadline);
+
+/* Overwrites everything in `m`: it may have held a password or a key's work. */
+void message_wipe(struct message *m);
+
+#endif

@@ -1,0 +1,145 @@
+/*
+ * TLS, by OpenSSL, in a module of its own (tls.so): a table of functions that
+ * tls_load() finds. Everything that includes <openssl/ssl.h> is behind it.
+ *
+ * The process that talks to the client never has a private key. It asks for
+ * certificates and signatures through the two functions of struct tls_keyring;
+ * the session fills them with questions to its keeper, and the keeper answers
+ * with keys_load() and sign() of the same module.
+ */
+#ifndef LIB_TLS_H
+#define LIB_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct tls;	   /* one connection */
+struct tls_server; /* what all connections of a process share */
+struct tls_keys;   /* private keys and their certificates, in a keeper */
+
+#define TLS_MAX_KEYS	   4
+#define TLS_MAX_SIGNATURE  1024
+#define TLS_MAX_CHAIN	   20000
+#define TLS_ERROR_SIZE	   256
+
+/* The kinds of signature, named as TLS 1.3 names them (RFC 8446 4.2.3). */
+enum tls_scheme {
+	TLS_RSA_PKCS1_SHA256 = 0x0401,
+	TLS_RSA_PKCS1_SHA384 = 0x0501,
+	TLS_RSA_PKCS1_SHA512 = 0x0601,
+	TLS_ECDSA_SHA256 = 0x0403,
+	TLS_ECDSA_SHA384 = 0x0503,
+	TLS_ECDSA_SHA512 = 0x0603,
+	TLS_RSA_PSS_SHA256 = 0x0804,
+	TLS_RSA_PSS_SHA384 = 0x0805,
+	TLS_RSA_PSS_SHA512 = 0x0806,
+	TLS_ED25519 = 0x0807
+};
+
+/* nginx's ssl_* directives, as text; "" or NULL for OpenSSL's default. */
+struct tls_settings {
+	const char *protocols; /* "TLSv1.2 TLSv1.3" */
+	const char *ciphers;   /* OpenSSL's list for TLS 1.2 */
+	const char *ecdh_curve; /* "auto" or a list as X25519:prime256v1 */
+	bool prefer_server_ciphers;
+};
+
+/* Where the server side finds what only the keeper has. */
+struct tls_keyring {
+	void *arg;
+	/*
+	 * Fills `chain` with the certificates of key number `key` (DER, each
+	 * preceded by its length in 3 octets, leaf first). The length; 0 when
+	 * there is no such key; -1 when the keeper failed.
+	 */
+	ssize_t (*certificates)(
+	    void *arg, unsigned key, unsigned char *chain, size_t size);
+	/*
+	 * Signs the `len` octets of `data` (not their hash). The length of the
+	 * signature, or -1.
+	 */
+	ssize_t (*sign)(void *arg, unsigned key, enum tls_scheme scheme,
+	    const void *data, size_t len, unsigned char *sig, size_t size);
+};
+
+enum tls_want {
+	TLS_DONE,
+	TLS_WANT_READ,
+	TLS_WANT_WRITE,
+	TLS_END,   /* the peer sent close_notify, or its FIN */
+	TLS_ERROR  /* error() says why */
+};
+
+struct tls_facts {
+	const char *protocol;	 /* "TLSv1.3" */
+	const char *cipher;	 /* "TLS_AES_256_GCM_SHA384" */
+	const char *server_name; /* what the client asked for; "" for nothing */
+	bool resumed;
+};
+
+struct tls_api {
+	/*
+	 * Server side, once a process. server_new() makes what needs no
+	 * certificate and may be called before a fork; server_keys() asks the
+	 * keyring for the certificates, which must be called before accept().
+	 * NULL or -1 with a line in `err` (TLS_ERROR_SIZE octets).
+	 */
+	struct tls_server *(*server_new)(
+	    const struct tls_settings *settings, char *err);
+	int (*server_keys)(struct tls_server *server,
+	    const struct tls_keyring *keyring, char *err);
+	void (*server_free)(struct tls_server *server);
+
+	/* A connection that has yet to be handshaken; NULL without memory. */
+	struct tls *(*accept)(struct tls_server *server, int rfd, int wfd);
+
+	/* None of these waits. read() and write() set *moved on TLS_DONE. */
+	enum tls_want (*handshake)(struct tls *tls);
+	enum tls_want (*read)(
+	    struct tls *tls, void *buf, size_t len, size_t *moved);
+	enum tls_want (*write)(
+	    struct tls *tls, const void *buf, size_t len, size_t *moved);
+	/* Whether read() may have something without the socket having it. */
+	bool (*pending)(const struct tls *tls);
+	/* Sends close_notify, does not wait for the peer's. */
+	void (*shutdown)(struct tls *tls);
+	void (*free)(struct tls *tls);
+
+	/* After the handshake; lives as long as `tls`. */
+	const struct tls_facts *(*facts)(const struct tls *tls);
+	/* Why the last call failed; "" if none did. */
+	const char *(*error)(const struct tls *tls);
+
+	/*
+	 * Keeper side. `count` (at most TLS_MAX_KEYS) paths of PEM files, key
+	 * i belonging to the chain i; `password_file` holds passphrases, a
+	 * line each, all tried for each key (nginx's ssl_password_file); ""
+	 * for none. A key that does not belong to its certificate, and one
+	 * that others than owner and group may read, are errors.
+	 */
+	struct tls_keys *(*keys_load)(char *const *certificates,
+	    char *const *keys, size_t count, const char *password_file,
+	    char *err);
+	void (*keys_free)(struct tls_keys *keys);
+	ssize_t (*keys_certificates)(const struct tls_keys *keys, unsigned key,
+	    unsigned char *chain, size_t size);
+	/*
+	 * Signs only what TLS gives a server to sign (RFC 8446 section 4.4.3
+	 * for TLS 1.3, RFC 8422 section 5.4 and RFC 5246 section 7.4.3 for 1.2),
+	 * so that the key is no oracle for another protocol.
+	 */
+	ssize_t (*keys_sign)(const struct tls_keys *keys, unsigned key,
+	    enum tls_scheme scheme, const void *data, size_t len,
+	    unsigned char *sig, size_t size);
+};
+
+/*
+ * The module's table, loaded at the first call; NULL with a line in `err`
+ * (TLS_ERROR_SIZE octets). OpenSSL is initialised by the first call of
+ * server_new() or keys_load(), not by this.
+ */
+const struct tls_api *tls_load(char *err);
+
+#endif
