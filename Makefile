@@ -34,8 +34,8 @@ LAYERS = lib/clock lib/text lib/message lib/module lib/log lib/tls : \
 	peer greeting smtp backend relay upstream proxy : keeper : \
 	session : smtp-frontd
 
-MAIN = smtp-frontd session keeper peer greeting smtp backend relay upstream \
-	proxy auth sasl config lib/conn lib/dns lib/sandbox lib/text \
+MAIN = smtp-frontd session keeper peer greeting starttls smtp smtp_auth \
+	smtp_reply backend relay upstream proxy auth sasl config lib/conn lib/dns lib/sandbox lib/text \
 	lib/message lib/module lib/log lib/tls_load
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = tls sasl-secret auth-file auth-http
@@ -58,22 +58,26 @@ all: $(BIN)
 
 $(B)/sbin/smtp-frontd: $(call objects,$(MAIN))
 	@mkdir -p $(@D)
-	$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lsystemd -lcares
+	@echo '  LD    $@'
+	@$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lsystemd -lcares
 
 $(B)/bin/smtp-frontd-passwd: $(call objects,$(PASSWD))
 	@mkdir -p $(@D)
-	$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcrypto -lcrypt
+	@echo '  LD    $@'
+	@$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcrypto -lcrypt
 
 define module
 $(B)/lib/smtp-frontd/$1.so: $(call objects,$($1_SRC))
 	@mkdir -p $$(@D)
-	$$(CC) -shared $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $($1_LIBS)
+	@echo '  LD    $$@'
+	@$$(CC) -shared $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $($1_LIBS)
 endef
 $(foreach m,$(MODULES),$(eval $(call module,$m)))
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CC    $@'
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(SRC:%=$(B)/obj/%.d)
 

@@ -28,12 +28,14 @@ struct conn {
 	bool is_socket;	     /* non-blocking; else read and written in bits */
 	bool lf_ends_line;   /* typed by hand: a bare LF is a line's end */
 	struct tls *tls;     /* NULL: plain */
+	const struct tls_api *tls_api;
 	int64_t deadline;    /* of every wait; see lib/clock.h */
 	unsigned char *in;   /* the caller's memory */
 	size_t in_size, in_start, in_end; /* unread: in[in_start, in_end) */
 	unsigned char out[CONN_OUT_SIZE];
 	size_t out_len;
 	bool eof;	     /* the peer's end was seen, after in[] */
+	bool failed;	     /* broken: every later call says so at once */
 	uint64_t bytes_in, bytes_out; /* as its user sees them, not TLS's */
 };
 
@@ -66,12 +68,21 @@ enum conn_result conn_read_line(
     struct conn *c, size_t max, struct conn_line *line);
 
 /* Overwrites what conn_read_line() returned last: it was a secret. */
-void conn_wipe_line(struct conn *c, struct conn_line *line);
+void conn_wipe_line(struct conn_line *line);
 
 /* Reads and throws away `n` octets. */
 enum conn_result conn_skip(struct conn *c, uint64_t n);
 
-/* Queues bytes to write, and writes when the queue is full. */
+/*
+ * Waits until something is buffered, so that its first octet can be looked at
+ * before a line is asked for.
+ */
+enum conn_result conn_await(struct conn *c);
+
+/*
+ * Queues bytes to write, and writes when the queue is full. A failure stays in
+ * the connection and is told by the next read, so replies need not check.
+ */
 enum conn_result conn_write(struct conn *c, const void *data, size_t len);
 enum conn_result conn_print(struct conn *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -118,5 +129,13 @@ enum conn_result conn_handshake(struct conn *c);
 
 /* Says that we will write no more: close_notify under TLS, then FIN. */
 void conn_shutdown_write(struct conn *c);
+
+/*
+ * The end of a connection whose last reply should arrive: says that we will
+ * write no more and reads what the peer had still to say, for `ms` at most. A
+ * socket closed with unread input sends RST, which takes the reply away from
+ * the peer.
+ */
+void conn_linger(struct conn *c, int64_t ms);
 
 #endif

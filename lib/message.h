@@ -54,10 +54,9 @@ enum message_type {
 	X(BACKEND_USER) X(BACKEND_PASSWORD) X(CHALLENGE)                       \
 	/* a list of words: what the provider can do */                        \
 	X(CAN)                                                                 \
-	/* TLS: bytes in DATA, SIGNATURE and CHAIN* (DER, each certificate     \
+	/* TLS: bytes in DATA, SIGNATURE and CHAIN (DER, each certificate     \
 	 * preceded by its length in 3 octets, leaf first) */                  \
-	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE)                   \
-	X(CHAIN0) X(CHAIN1) X(CHAIN2) X(CHAIN3)
+	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)
 
 enum message_field {
 #define X(name) M_##name,
@@ -66,6 +65,7 @@ enum message_field {
 	    MESSAGE_FIELD_COUNT
 };
 
+/* All octets zero at first: static, or initialised with {0}. */
 struct message {
 	enum message_type type;
 	struct {
@@ -73,6 +73,7 @@ struct message {
 		uint16_t len;	/* without the NUL that follows it */
 	} field[MESSAGE_FIELD_COUNT];
 	size_t len;
+	size_t used;   /* octets of bytes[] written since the last wipe */
 	bool overflow; /* a put did not fit: message_send() refuses */
 	unsigned char bytes[MESSAGE_SIZE];
 };

@@ -1,0 +1,24 @@
+/*
+ * Towards a mail server: finding its addresses and connecting to one of them.
+ * What is said on the connection is upstream.c's.
+ */
+#ifndef BACKEND_H
+#define BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config.h"
+
+#define BACKEND_ERROR_SIZE 256
+
+/*
+ * Connects to `where`: host:port, [v6]:port or unix:/path. The addresses of a
+ * name are tried in order, each for its share of the time to `deadline`.
+ * A non-blocking socket, the caller's; -1 with a line in `err`
+ * (BACKEND_ERROR_SIZE octets).
+ */
+int backend_connect(const struct config *conf, const char *where,
+    int64_t deadline, char *err);
+
+#endif

@@ -1,0 +1,19 @@
+/*
+ * The keeper's half of struct tls_api (lib/tls.h), which has the contracts. A
+ * private part of the TLS module. OpenSSL is initialised before it is called.
+ */
+#ifndef LIB_TLS_KEYS_H
+#define LIB_TLS_KEYS_H
+
+#include "tls.h"
+
+struct tls_keys *tls_keys_load(char *const *certificates, char *const *keys,
+    size_t count, const char *password_file, char *err);
+void tls_keys_free(struct tls_keys *keys);
+ssize_t tls_keys_certificates(const struct tls_keys *keys, unsigned key,
+    unsigned char *chain, size_t size);
+ssize_t tls_keys_sign(const struct tls_keys *keys, unsigned key,
+    enum tls_scheme scheme, const void *data, size_t len, unsigned char *sig,
+    size_t size);
+
+#endif

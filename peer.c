@@ -1,0 +1,158 @@
+/*
+ * The peer, before it has said a word. Called once by main to find the
+ * connection and once by session.c.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "lib/text.h"
+
+#include "peer.h"
+
+enum peer_found
+peer_find(int *rfd, int *wfd)
+{
+	int n = sd_listen_fds(0);
+
+	if (n > 1)
+		return PEER_MISSING;
+	*rfd = *wfd = n == 1 ? SD_LISTEN_FDS_START : STDIN_FILENO;
+	if (sd_is_socket(*rfd, AF_UNSPEC, SOCK_STREAM, 1) > 0)
+		return PEER_LISTENING;
+	if (sd_is_socket(*rfd, AF_UNSPEC, SOCK_STREAM, 0) > 0)
+		return PEER_CONNECTION;
+	if (n == 1 || fcntl(STDIN_FILENO, F_GETFD) == -1 ||
+	    fcntl(STDOUT_FILENO, F_GETFD) == -1)
+		return PEER_MISSING;
+	*wfd = STDOUT_FILENO;
+	return PEER_CONNECTION;
+}
+
+/* An IPv4-mapped address becomes the IPv4 address that it is. */
+static void
+unmap(struct sockaddr_storage *ss)
+{
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+	struct sockaddr_in in = {.sin_family = AF_INET};
+
+	if (ss->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+		return;
+	in.sin_port = in6->sin6_port;
+	memcpy(&in.sin_addr, &in6->sin6_addr.s6_addr[12], 4);
+	memset(ss, 0, sizeof(*ss));
+	memcpy(ss, &in, sizeof(in));
+}
+
+static void
+write_addr(const struct sockaddr_storage *ss, char *addr, uint16_t *port)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)ss;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)ss;
+
+	if (ss->ss_family == AF_INET) {
+		inet_ntop(AF_INET, &in->sin_addr, addr, INET6_ADDRSTRLEN);
+		*port = ntohs(in->sin_port);
+	} else {
+		inet_ntop(AF_INET6, &in6->sin6_addr, addr, INET6_ADDRSTRLEN);
+		*port = ntohs(in6->sin6_port);
+	}
+}
+
+static bool
+is_inet(const struct sockaddr_storage *ss)
+{
+	return ss->ss_family == AF_INET || ss->ss_family == AF_INET6;
+}
+
+/* Both ends as the kernel knows them; false when it is no network socket. */
+static bool
+ask_kernel(struct peer *peer, int fd)
+{
+	socklen_t len = sizeof(peer->sock);
+
+	if (getpeername(fd, (struct sockaddr *)&peer->sock, &len) == -1)
+		return false;
+	if (!is_inet(&peer->sock))
+		return false;
+	unmap(&peer->sock);
+	write_addr(&peer->sock, peer->addr, &peer->port);
+	len = sizeof(peer->local);
+	if (getsockname(fd, (struct sockaddr *)&peer->local, &len) == 0 &&
+	    is_inet(&peer->local)) {
+		unmap(&peer->local);
+		write_addr(&peer->local, peer->local_addr, &peer->local_port);
+	}
+	return true;
+}
+
+/* One end from the first variable of the list that holds an address. */
+static bool
+ask_environment(const char *const names[][2], size_t n,
+    struct sockaddr_storage *ss, char *addr, uint16_t *port)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)ss;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+	const char *value;
+	uint64_t number;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		value = getenv(names[i][0]);
+		if (value == NULL)
+			continue;
+		memset(ss, 0, sizeof(*ss));
+		if (inet_pton(AF_INET, value, &in->sin_addr) == 1)
+			ss->ss_family = AF_INET;
+		else if (inet_pton(AF_INET6, value, &in6->sin6_addr) == 1)
+			ss->ss_family = AF_INET6;
+		else
+			continue;
+		value = names[i][1] != NULL ? getenv(names[i][1]) : NULL;
+		if (value != NULL && text_number(value, 65535, &number) == 0)
+			in->sin_port = htons((uint16_t)number);
+		unmap(ss);
+		write_addr(ss, addr, port);
+		return true;
+	}
+	return false;
+}
+
+static const char *const remote_names[][2] = {
+    {"TCP6REMOTEIP", "TCP6REMOTEPORT"},
+    {"TCPREMOTEIP", "TCPREMOTEPORT"},
+    {"REMOTE_ADDR", "REMOTE_PORT"},
+    {"REMOTE_HOST", "REMOTE_PORT"},
+};
+
+static const char *const local_names[][2] = {
+    {"TCP6LOCALIP", "TCP6LOCALPORT"},
+    {"TCPLOCALIP", "TCPLOCALPORT"},
+};
+
+void
+peer_identify(struct peer *peer, int fd)
+{
+	memset(peer, 0, sizeof(*peer));
+	(void)text_copy(peer->host, sizeof(peer->host), "[UNAVAILABLE]");
+	if (ask_kernel(peer, fd)) {
+		peer->have_addr = peer->network = true;
+		return;
+	}
+	memset(&peer->sock, 0, sizeof(peer->sock));
+	peer->have_addr = ask_environment(remote_names,
+	    sizeof(remote_names) / sizeof(remote_names[0]), &peer->sock,
+	    peer->addr, &peer->port);
+	if (!peer->have_addr) {
+		(void)text_copy(peer->addr, sizeof(peer->addr), "unix:");
+		return;
+	}
+	(void)ask_environment(local_names,
+	    sizeof(local_names) / sizeof(local_names[0]), &peer->local,
+	    peer->local_addr, &peer->local_port);
+}

@@ -1,0 +1,30 @@
+/*
+ * Who is there: which descriptor is the connection, and what the kernel, or
+ * where it has nothing to say the environment, tells of its two ends.
+ */
+#ifndef PEER_H
+#define PEER_H
+
+#include "facts.h"
+
+enum peer_found {
+	PEER_CONNECTION,
+	PEER_LISTENING, /* a listening socket was passed, not a connection */
+	PEER_MISSING	/* fd 0 is closed, or several sockets were passed */
+};
+
+/*
+ * Finds the connection: fd 3 when systemd passed one (LISTEN_FDS, LISTEN_PID),
+ * else fd 0 with fd 1. What a descriptor is, is asked of the kernel.
+ */
+enum peer_found peer_find(int *rfd, int *wfd);
+
+/*
+ * Fills `peer` for the connection `fd`. A network peer's address is the
+ * kernel's; only where the descriptor has none are TCP6REMOTEIP, TCPREMOTEIP,
+ * REMOTE_ADDR and REMOTE_HOST believed, and their ports. IPv4-mapped addresses
+ * are written as IPv4.
+ */
+void peer_identify(struct peer *peer, int fd);
+
+#endif

@@ -1,0 +1,463 @@
+/*
+ * A session's stages in their order. Each stage tells what it found; what comes
+ * next is decided here and nowhere else.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sysexits.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "greeting.h"
+#include "keeper.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/sandbox.h"
+#include "lib/text.h"
+#include "peer.h"
+#include "proxy.h"
+#include "relay.h"
+#include "smtp.h"
+#include "smtp_reply.h"
+#include "starttls.h"
+#include "upstream.h"
+
+#include "session.h"
+
+/* How long the last reply is given to arrive. */
+#define LINGER 2000
+
+/* What a session has beside its facts: its helpers and its upstream. */
+struct helpers {
+	struct keeper keeper;
+	struct relay relay;
+	struct upstream upstream;
+	int backend; /* connected socket; -1: none */
+};
+
+/* --- the beginning ------------------------------------------------------- */
+
+static int
+make_id(char *id)
+{
+	unsigned char random[(SESSION_ID_SIZE - 1) / 2];
+	size_t i;
+
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return -1;
+	for (i = 0; i < sizeof(random); i++)
+		(void)snprintf(id + 2 * i, 3, "%02x", random[i]);
+	return 0;
+}
+
+static int
+begin(struct session *s, const struct config *conf, int rfd, int wfd)
+{
+	size_t size = conf->smtp_client_buffer > SASL_LINE_MAX
+	    ? conf->smtp_client_buffer
+	    : SASL_LINE_MAX;
+	void *buffer = malloc(size);
+
+	s->conf = conf;
+	s->keeper = -1;
+	s->started = clock_ms();
+	s->cause = "broken";
+	if (buffer == NULL || make_id(s->id) == -1)
+		return -1;
+	log_session(s->id);
+	conn_init(&s->client, rfd, wfd, buffer, size);
+	peer_identify(&s->peer, rfd);
+	/* Typed by hand, a line ends with the Enter key. */
+	s->client.lf_ends_line = !s->client.is_socket && !s->peer.have_addr;
+	return 0;
+}
+
+static void
+log_connect(const struct session *s)
+{
+	log_event(LOG_INFO, "connect", "client", s->peer.addr, "port",
+	    s->peer.port != 0 ? log_number(s->peer.port) : NULL, "host",
+	    s->conf->resolver[0] != '\0' ? s->peer.host : NULL, NULL);
+}
+
+/*
+ * The helpers that hold what this process is about to give up, then the giving
+ * up. From here on bytes of the client's may be parsed. 0, or -1, logged.
+ */
+static int
+protect(struct session *s, struct helpers *h)
+{
+	const struct config *conf = s->conf;
+	bool needs_keeper = conf->auth_provider[0] != '\0' ||
+	    conf->ssl_certificate.count > 0;
+	char err[256];
+
+	if (conf->relay != NULL &&
+	    relay_prepare(&h->relay, conf, s->client.rfd) == -1)
+		goto err;
+	if (needs_keeper &&
+	    keeper_start(&h->keeper, conf, s->client.rfd) == -1)
+		goto err;
+	s->keeper = h->keeper.channel;
+	if (conf->user[0] != '\0' &&
+	    sandbox_become(conf->user, err, sizeof(err)) == -1) {
+		log_event(LOG_CRIT, "fatal", "reason", err, NULL);
+		return -1;
+	}
+	(void)sandbox_session();
+	return 0;
+err:
+	log_event(LOG_CRIT, "fatal", "reason", strerror(errno), NULL);
+	return -1;
+}
+
+/* Whether the client of an implicit TLS port has begun, or has left. */
+static bool
+has_begun(struct session *s)
+{
+	struct pollfd pfd = {.fd = s->client.rfd, .events = POLLIN};
+	char byte;
+
+	conn_set_timeout(&s->client, s->conf->timeout);
+	if (conn_wait(&s->client, POLLIN) != CONN_OK) {
+		s->cause = "timeout";
+		return false;
+	}
+	s->cause = "left";
+	if (!s->client.is_socket)
+		return (poll(&pfd, 1, 0), pfd.revents & POLLIN);
+	return recv(pfd.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* `socket ssl`: TLS from the first byte. 0, or -1 when it is over. */
+static int
+begin_with_tls(struct session *s, struct helpers *h)
+{
+	if (!has_begun(s))
+		return -1;
+	s->cause = "tls";
+	if (starttls_preload(s) == -1 || protect(s, h) == -1 ||
+	    starttls_prepare(s) == -1) {
+		s->status = EX_TEMPFAIL;
+		return -1;
+	}
+	return starttls_accept(s);
+}
+
+/*
+ * With `starttls only` a client that speaks can go nowhere but to TLS: OpenSSL
+ * is loaded once for this process and its keeper, while the client reads the
+ * greeting.
+ */
+static int
+begin_in_clear(struct session *s, struct helpers *h)
+{
+	if (conn_flush(&s->client) != CONN_OK)
+		return -1;
+	if (s->conf->starttls == CONFIG_STARTTLS_ONLY)
+		(void)starttls_preload(s);
+	if (protect(s, h) == -1) {
+		s->status = EX_OSERR;
+		return -1;
+	}
+	return 0;
+}
+
+/* The wait before the greeting. 0: greet; -1: the client is not to be greeted. */
+static int
+wait_to_greet(struct session *s)
+{
+	enum greeting greeting = greeting_wait(s);
+
+	log_connect(s);
+	switch (greeting) {
+	case GREETING_DUE:
+		return 0;
+	case GREETING_EARLY:
+		log_event(LOG_INFO, "early", "result", "refused", "client",
+		    s->peer.addr, NULL);
+		s->cause = "early";
+		break;
+	case GREETING_LEFT:
+		s->cause = "left";
+		break;
+	}
+	return -1;
+}
+
+/* `relay_at greeting`: this process ends here, or the relay is not there. */
+static void
+become_relay(struct session *s)
+{
+	char err[256];
+
+	if (s->conf->user[0] != '\0' &&
+	    sandbox_become(s->conf->user, err, sizeof(err)) == -1) {
+		log_event(LOG_CRIT, "fatal", "reason", err, NULL);
+	} else {
+		log_event(LOG_INFO, "upstream", "result", "ok", "backend",
+		    s->conf->relay[0], NULL);
+		(void)relay_become(s);
+		log_event(LOG_ERR, "upstream", "result", "failed", "backend",
+		    s->conf->relay[0], "reason", strerror(errno), NULL);
+	}
+	(void)smtp_end(s, REPLY_UPSTREAM_AWAY, "upstream");
+	s->status = EX_TEMPFAIL;
+}
+
+/* --- the upstream -------------------------------------------------------- */
+
+/* Opens one upstream, by its name in the log. */
+static enum upstream_result
+open_one(struct session *s, struct helpers *h, const char *name,
+    int64_t deadline)
+{
+	struct upstream *up = &h->upstream;
+	unsigned char *buffer = up->conn.in;
+	int fd;
+
+	up->is_relay = name == NULL;
+	up->committed = false;
+	up->xclient = 0;
+	if (up->is_relay) {
+		fd = relay_start(&h->relay, s) == 0 ? h->relay.fd : -1;
+		if (fd == -1)
+			(void)text_copy(up->reason, sizeof(up->reason),
+			    strerror(errno));
+	} else {
+		fd = h->backend =
+		    backend_connect(s->conf, name, deadline, up->reason);
+	}
+	if (fd == -1)
+		return UPSTREAM_FAILED;
+	conn_init(&up->conn, fd, fd, buffer, s->conf->proxy_buffer);
+	up->conn.deadline = deadline;
+	return upstream_introduce(s, up);
+}
+
+static void
+log_upstream(const struct session *s, const struct upstream *up,
+    const char *name, enum upstream_result r)
+{
+	static const char *const words[] = {[UPSTREAM_READY] = "ok",
+	    [UPSTREAM_REFUSED] = "refused",
+	    [UPSTREAM_FAILED] = "failed"};
+
+	log_event(r == UPSTREAM_READY ? LOG_INFO : LOG_WARNING, "upstream",
+	    "result", words[r], "backend",
+	    name != NULL ? name : s->conf->relay[0], "reason",
+	    r == UPSTREAM_READY ? NULL : up->reason, NULL);
+}
+
+static void
+close_backend(struct helpers *h)
+{
+	if (h->backend != -1)
+		(void)close(h->backend);
+	h->backend = -1;
+}
+
+/*
+ * The backends that may serve this session, in order: the verdict's, else the
+ * list, else (NULL) the relay.
+ */
+static const char *
+candidate(const struct session *s, size_t i, size_t *count)
+{
+	const char *routed = message_get(&s->verdict, M_BACKEND);
+
+	*count = routed != NULL || s->conf->backend.count == 0
+	    ? 1
+	    : s->conf->backend.count;
+	return routed != NULL		   ? routed
+	    : s->conf->backend.count > 0 ? s->conf->backend.word[i]
+					   : NULL;
+}
+
+/*
+ * Opens the first upstream that takes the session, all within one deadline of
+ * which each has its share. Once one was told who the client is, its no is no.
+ */
+static enum upstream_result
+open_upstream(struct session *s, struct helpers *h)
+{
+	int64_t deadline = clock_in(s->conf->proxy_connect_timeout);
+	enum upstream_result r = UPSTREAM_FAILED;
+	size_t i, count = 1;
+	const char *name;
+
+	for (i = 0; i < count; i++) {
+		name = candidate(s, i, &count);
+		r = open_one(s, h, name,
+		    clock_in((deadline - clock_ms()) / (int64_t)(count - i)));
+		log_upstream(s, &h->upstream, name, r);
+		if (r == UPSTREAM_READY)
+			return r;
+		if (h->backend != -1 || h->upstream.is_relay)
+			upstream_leave(&h->upstream);
+		close_backend(h);
+		if (h->upstream.committed)
+			break;
+	}
+	return r;
+}
+
+/* The session's credentials are no longer needed. */
+static void
+forget_verdict(struct session *s)
+{
+	message_wipe(&s->verdict);
+	message_init(&s->verdict, ANSWER_VERDICT);
+}
+
+/* What the client is told where there is no upstream. */
+static enum smtp_event
+without_upstream(
+    struct session *s, struct helpers *h, enum upstream_result result)
+{
+	const char *words = h->upstream.words;
+
+	if (result == UPSTREAM_FAILED || h->upstream.is_relay) {
+		/* An honest good-bye: there is nobody to hand over to. */
+		s->status = EX_TEMPFAIL;
+		return smtp_end(s, REPLY_UPSTREAM_AWAY, "upstream");
+	}
+	/* A client that gives up has been told no more than 451. */
+	if (!s->conf->proxy_pass_error_message || words[0] < '4')
+		words = NULL;
+	return smtp_upstream_refused(s, words);
+}
+
+static void
+hand_over(struct session *s, struct helpers *h)
+{
+	static const char *const causes[] = {
+	    [PROXY_DONE] = "done",
+	    [PROXY_CLIENT_LOST] = "broken",
+	    [PROXY_UPSTREAM_LOST] = "upstream",
+	    [PROXY_TIMEOUT] = "timeout",
+	};
+	struct proxy proxy = {
+	    .client = &s->client,
+	    .upstream = &h->upstream.conn,
+	    .timeout_ms = s->conf->proxy_timeout,
+	    .lost = smtp_reply(REPLY_UPSTREAM_LOST),
+	    .idle = smtp_reply(REPLY_UPSTREAM_IDLE),
+	};
+
+	if (s->mechanism != NULL)
+		smtp_welcome(s);
+	else
+		(void)conn_write(&s->client, h->upstream.words,
+		    strlen(h->upstream.words));
+	conn_set_timeout(&s->client, s->conf->timeout);
+	if (conn_flush(&s->client) == CONN_OK)
+		s->cause = causes[proxy_run(&proxy)];
+	s->bytes_up = proxy.bytes_up;
+	s->bytes_down = proxy.bytes_down;
+}
+
+/* --- the whole ----------------------------------------------------------- */
+
+/* TLS on request: the answer to STARTTLS, and the handshake. */
+static enum smtp_event
+secure(struct session *s)
+{
+	if (starttls_prepare(s) == -1) {
+		smtp_starttls(s, false);
+		return SMTP_GO_ON;
+	}
+	smtp_starttls(s, true);
+	if (starttls_accept(s) == 0)
+		return SMTP_GO_ON;
+	s->cause = "tls";
+	return SMTP_OVER;
+}
+
+/* The dialogue and what it asks for, until the session is over. */
+static void
+serve(struct session *s, struct helpers *h)
+{
+	enum upstream_result result;
+	enum smtp_event event;
+
+	do {
+		event = smtp_converse(s);
+		if (event == SMTP_STARTTLS) {
+			event = secure(s);
+		} else if (event != SMTP_OVER) {
+			result = open_upstream(s, h);
+			forget_verdict(s);
+			if (result == UPSTREAM_READY) {
+				hand_over(s, h);
+				return;
+			}
+			event = without_upstream(s, h, result);
+		}
+	} while (event != SMTP_OVER);
+}
+
+static void
+greet_and_serve(struct session *s, struct helpers *h)
+{
+	if (s->conf->socket_ssl && begin_with_tls(s, h) == -1) {
+		log_connect(s);
+		return;
+	}
+	if (wait_to_greet(s) == -1)
+		return;
+	if (s->conf->relay_at == CONFIG_RELAY_AT_GREETING) {
+		become_relay(s);
+		return;
+	}
+	smtp_greet(s);
+	if (!s->conf->socket_ssl && begin_in_clear(s, h) == -1)
+		return;
+	serve(s, h);
+}
+
+static void
+log_close(const struct session *s)
+{
+	log_event(LOG_INFO, "close", "client", s->peer.addr, "cause", s->cause,
+	    "commands", log_number(s->commands), "bytes_up",
+	    log_number((int64_t)s->bytes_up), "bytes_down",
+	    log_number((int64_t)s->bytes_down), "duration_ms",
+	    log_number(clock_ms() - s->started), NULL);
+}
+
+static void
+end(struct session *s, struct helpers *h)
+{
+	relay_stop(&h->relay, h->relay.started ? 5000 : 0);
+	close_backend(h);
+	conn_linger(&s->client, LINGER);
+	keeper_stop(&h->keeper);
+	log_close(s);
+	/* What was typed may be a secret, wherever it lay. */
+	conn_forget_input(&s->client);
+	message_wipe(&s->verdict);
+}
+
+int
+session_run(const struct config *conf, int rfd, int wfd)
+{
+	static struct session session;
+	static struct helpers helpers = {
+	    .keeper = {.channel = -1},
+	    .relay = {.fd = -1, .channel = -1},
+	    .backend = -1,
+	};
+
+	helpers.upstream.conn.in = malloc(conf->proxy_buffer);
+	if (helpers.upstream.conn.in == NULL ||
+	    begin(&session, conf, rfd, wfd) == -1)
+		return EX_OSERR;
+	greet_and_serve(&session, &helpers);
+	end(&session, &helpers);
+	return session.status;
+}

@@ -1,0 +1,111 @@
+/*
+ * smtp-frontd: the front door of a mail server. One connection, one process:
+ * what one client does to it, that client alone has done.
+ *
+ * main reads the directives, opens the log, finds the connection, and leaves
+ * the rest to its session.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "lib/log.h"
+#include "lib/sandbox.h"
+#include "peer.h"
+#include "session.h"
+
+/*
+ * A closed fd 0, 1 or 2 would be given to the next file that is opened, and
+ * what is meant for one of them would go there.
+ */
+static bool
+has_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd == -1)
+		return false;
+	(void)close(fd);
+	return true;
+}
+
+static int
+complain(const char *text, int status)
+{
+	fprintf(stderr, "smtp-frontd: %s\n", text);
+	return status;
+}
+
+static void
+warn_of_unknown(void)
+{
+	size_t i;
+
+	for (i = 0; i < config_unknown_count(); i++)
+		log_event(LOG_WARNING, "config", "unknown", config_unknown(i),
+		    NULL);
+}
+
+/* A client at fd 2 (inetd) must not be told of our troubles. */
+static int
+refuse_to_serve(const char *reason, int client_fd, int status)
+{
+	log_open(LOG_TO_AUTO, "smtp-frontd", client_fd);
+	log_event(LOG_CRIT, "fatal", "reason", reason, NULL);
+	return status;
+}
+
+static int
+inform(const struct config *conf)
+{
+	if (conf->help)
+		config_print_help(stdout);
+	else if (conf->version)
+		puts("smtp-frontd " VERSION);
+	else
+		config_print_check(conf, stdout);
+	return fflush(stdout) == 0 ? EX_OK : EX_OSERR;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct config conf;
+	char err[CONFIG_ERROR_SIZE] = "";
+	enum config_result loaded;
+	enum peer_found found;
+	int rfd = -1, wfd = -1;
+	bool complete;
+
+	sandbox_private();
+	(void)signal(SIGPIPE, SIG_IGN);
+	found = peer_find(&rfd, &wfd);
+	complete = has_standard_fds();
+
+	loaded = config_load(&conf, argc, argv, err);
+	if (loaded != CONFIG_OK && found == PEER_CONNECTION)
+		return refuse_to_serve(err, rfd, (int)loaded);
+	if (loaded != CONFIG_OK)
+		return complain(err, (int)loaded);
+	if (conf.help || conf.version || conf.check)
+		return inform(&conf);
+
+	if (!complete)
+		return EX_OSERR;
+	if (found == PEER_LISTENING)
+		return complain("this version serves connections, not "
+				"listening sockets: use Accept=yes", EX_CONFIG);
+	if (found == PEER_MISSING)
+		return complain("no connection on fd 0", EX_USAGE);
+
+	log_open(conf.log, "smtp-frontd", rfd);
+	warn_of_unknown();
+	return session_run(&conf, rfd, wfd);
+}

@@ -1,0 +1,467 @@
+/*
+ * Credentials in the dialogue: what may be offered, the AUTH command, and the
+ * envelope that a provider judges where no authentication is asked for. The
+ * mechanisms are sasl.c's and the keeper's, the judgement is the keeper's.
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "auth.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "sasl.h"
+#include "smtp_reply.h"
+
+#include "smtp_auth.h"
+
+/* The longest wait before an answer that a provider may ask for. */
+#define DELAY_MAX 60000
+
+/* --- what may be offered ------------------------------------------------- */
+
+/* The facts of the session that a provider may want to see. */
+static void
+put_facts(struct session *s, struct message *m)
+{
+	message_put(m, M_SESSION, s->id);
+	message_put(m, M_CLIENT_ADDR, s->peer.addr);
+	message_put_number(m, M_CLIENT_PORT, s->peer.port);
+	message_put(m, M_CLIENT_HOST, s->peer.host);
+	message_put(m, M_LOCAL_ADDR, s->peer.local_addr);
+	message_put_number(m, M_LOCAL_PORT, s->peer.local_port);
+	message_put(m, M_HELO, s->helo);
+	message_put_number(m, M_ATTEMPT, s->auth_attempts);
+	if (s->tls != NULL) {
+		message_put(m, M_TLS_PROTOCOL, s->tls->protocol);
+		message_put(m, M_TLS_CIPHER, s->tls->cipher);
+	}
+}
+
+static int64_t
+verdict_deadline(const struct session *s)
+{
+	return clock_in(s->conf->auth_http_timeout + AUTH_GRACE);
+}
+
+/*
+ * Whether the provider can do one of `words`. It is asked once a session. A
+ * keeper that does not answer is taken to be able: 454 to the AUTH that follows
+ * is true, to say that there is no AUTH would not be.
+ */
+static bool
+provider_can(struct session *s, const char *words)
+{
+	struct message *m = &s->verdict;
+	char word[32];
+
+	if (s->conf->auth_provider[0] == '\0')
+		return false;
+	if (!s->provider_asked) {
+		s->provider_asked = true;
+		message_init(m, ASK_MECHANISMS);
+		if (auth_question(s->keeper, m, ANSWER_MECHANISMS,
+			verdict_deadline(s)) == 0)
+			(void)text_copy(s->provider_can,
+			    sizeof(s->provider_can), message_text(m, M_CAN));
+	}
+	if (s->provider_can[0] == '\0')
+		return true;
+	while (text_word(&words, word, sizeof(word)) == 1)
+		if (text_has_word(s->provider_can, word))
+			return true;
+	return false;
+}
+
+static bool
+is_offered(struct session *s, const struct sasl_mechanism *m)
+{
+	return (s->conf->smtp_auth & m->bit) && provider_can(s, m->can);
+}
+
+/* nginx takes PLAIN and LOGIN listed or not; smtp_auth_unlisted off does not. */
+static bool
+is_accepted(struct session *s, const struct sasl_mechanism *m)
+{
+	if (is_offered(s, m))
+		return true;
+	return s->conf->smtp_auth_unlisted &&
+	    (m->bit & (CONFIG_AUTH_PLAIN | CONFIG_AUTH_LOGIN)) &&
+	    provider_can(s, m->can);
+}
+
+bool
+smtp_needs_tls(const struct session *s)
+{
+	return s->conf->starttls == CONFIG_STARTTLS_ONLY && s->tls == NULL;
+}
+
+bool
+smtp_auth_line(struct session *s, char *line, size_t size)
+{
+	const struct sasl_mechanism *m;
+	size_t i, len = strlen("AUTH");
+
+	(void)text_copy(line, size, "AUTH");
+	for (i = 0; (m = sasl_mechanism(i)) != NULL; i++)
+		if (is_offered(s, m) && len + strlen(m->name) + 1 < size)
+			len += (size_t)snprintf(
+			    line + len, size - len, " %s", m->name);
+	return len > strlen("AUTH");
+}
+
+/* --- the verdict --------------------------------------------------------- */
+
+/* Waits before a refusal as the provider asks; a client that leaves ends it. */
+static void
+wait_delay(struct session *s, uint64_t ms)
+{
+	struct pollfd pfd = {.fd = s->client.rfd, .events = POLLRDHUP};
+	int64_t until = clock_in((int64_t)ms);
+
+	if (ms == 0 || conn_flush(&s->client) != CONN_OK || s->client.eof)
+		return;
+	while (clock_left(until) > 0)
+		if (poll(&pfd, 1, clock_left(until)) > 0)
+			return;
+}
+
+/*
+ * A refusal that the provider made: its own words when it has a code for them,
+ * else `reply`.
+ */
+static enum smtp_event
+refuse_verdict(struct session *s, enum smtp_reply reply)
+{
+	const char *code = message_get(&s->verdict, M_CODE);
+	char words[512];
+
+	wait_delay(s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0));
+	if (code == NULL)
+		return smtp_refuse(s, reply);
+	(void)snprintf(words, sizeof(words), "%s %s\r\n", code,
+	    message_text(&s->verdict, M_REASON));
+	return smtp_refuse_words(s, words);
+}
+
+static void
+log_verdict(struct session *s, const char *result, const char *user,
+    const char *mechanism)
+{
+	log_event(LOG_INFO, "auth", "result", result, "client", s->peer.addr,
+	    "user", user, "mech", mechanism, "reason",
+	    message_get(&s->verdict, M_REASON), NULL);
+}
+
+enum smtp_event
+smtp_auth_envelope(struct session *s)
+{
+	struct message *m = &s->verdict;
+	char mail[ENVELOPE_SIZE + 8];
+	enum smtp_event event;
+
+	message_init(m, ANSWER_VERDICT);
+	if (!provider_can(s, "route"))
+		return SMTP_ENVELOPE;
+	message_init(m, ASK_VERDICT);
+	s->auth_attempts++;
+	put_facts(s, m);
+	message_put(m, M_METHOD, "none");
+	(void)snprintf(mail, sizeof(mail), "MAIL %s", s->mail);
+	message_put(m, M_MAIL_FROM, mail);
+	(void)snprintf(mail, sizeof(mail), "RCPT %s", s->rcpt);
+	message_put(m, M_RCPT_TO, mail);
+	switch (auth_ask(s->keeper, m, verdict_deadline(s))) {
+	case AUTH_IS_ACCEPTED:
+		return SMTP_ENVELOPE;
+	case AUTH_IS_DENIED:
+		log_verdict(s, "denied", NULL, "none");
+		event = refuse_verdict(s, REPLY_RECIPIENT_DENIED);
+		break;
+	default:
+		log_verdict(s, "unavailable", NULL, "none");
+		event = smtp_refuse(s, REPLY_UPSTREAM_FAILED);
+		break;
+	}
+	message_wipe(m);
+	return event;
+}
+
+/* --- AUTH ---------------------------------------------------------------- */
+
+enum outcome {
+	OUTCOME_ACCEPTED,
+	OUTCOME_DENIED,
+	OUTCOME_UNAVAILABLE,
+	OUTCOME_MALFORMED,
+	OUTCOME_CANCELLED,
+	OUTCOME_TOO_LONG,
+	OUTCOME_ENDED /* the connection: s->cause says why */
+};
+
+/* RFC 4954 sections 4 and 6 give each code. */
+static const struct {
+	const char *result; /* in the log */
+	enum smtp_reply reply;
+} outcomes[] = {
+    /* the answer waits until the upstream is ready: smtp_welcome() */
+    [OUTCOME_ACCEPTED] = {"accepted", REPLY_AUTH_OK},
+    /* "credentials are invalid or insufficient" */
+    [OUTCOME_DENIED] = {"denied", REPLY_AUTH_DENIED},
+    /* "a temporary server failure" */
+    [OUTCOME_UNAVAILABLE] = {"unavailable", REPLY_AUTH_UNAVAILABLE},
+    /* "the server cannot decode" what it was sent */
+    [OUTCOME_MALFORMED] = {"malformed", REPLY_AUTH_MALFORMED},
+    /* a line of "*" alone */
+    [OUTCOME_CANCELLED] = {"cancelled", REPLY_AUTH_CANCELLED},
+    /* over 12288 octets */
+    [OUTCOME_TOO_LONG] = {"malformed", REPLY_LINE_TOO_LONG},
+    /* nobody is there to be told */
+    [OUTCOME_ENDED] = {"cancelled", SMTP_REPLIES},
+};
+
+/* A response as it came, decoded in place of its buffer. */
+struct response {
+	bool given;
+	size_t len;
+	char bytes[SASL_RESPONSE_SIZE + 4];
+};
+
+/* "=" is an empty response where one must be told from none (RFC 4954 4). */
+static bool
+decode(struct response *r, const char *text, size_t len, bool initial)
+{
+	r->given = true;
+	r->len = 0;
+	if (!initial || len != 1 || *text != '=') {
+		if (len / 4 * 3 > SASL_RESPONSE_SIZE ||
+		    text_base64_decode(
+			text, len, (unsigned char *)r->bytes, &r->len) == -1)
+			return false;
+	}
+	r->bytes[r->len] = '\0';
+	return true;
+}
+
+/* Sends a challenge and reads the response. OUTCOME_ACCEPTED: there is one. */
+static enum outcome
+ask_client(struct session *s, const char *challenge, struct response *r)
+{
+	char encoded[TEXT_BASE64_SIZE(512)];
+	struct conn_line line;
+	enum conn_result read;
+	enum outcome outcome = OUTCOME_ACCEPTED;
+
+	if (strlen(challenge) > 512)
+		return OUTCOME_UNAVAILABLE;
+	text_base64_encode(challenge, strlen(challenge), encoded);
+	(void)conn_print(&s->client, "334 %s\r\n", encoded);
+	conn_set_timeout(&s->client, s->conf->timeout);
+	read = conn_read_line(&s->client, SASL_LINE_MAX, &line);
+	if (read != CONN_OK) {
+		(void)smtp_no_line(s, read);
+		return OUTCOME_ENDED;
+	}
+	if (line.too_long)
+		outcome = OUTCOME_TOO_LONG;
+	else if (!line.malformed && strcmp(line.text, "*") == 0)
+		outcome = OUTCOME_CANCELLED;
+	else if (line.malformed || !decode(r, line.text, line.len, false))
+		outcome = OUTCOME_MALFORMED;
+	conn_wipe_line(&line);
+	return outcome;
+}
+
+static enum outcome
+judged(enum auth_answer answer)
+{
+	switch (answer) {
+	case AUTH_IS_ACCEPTED:
+		return OUTCOME_ACCEPTED;
+	case AUTH_IS_DENIED:
+		return OUTCOME_DENIED;
+	case AUTH_IS_UNAVAILABLE:
+	case AUTH_IS_CHALLENGE:
+		break;
+	}
+	return OUTCOME_UNAVAILABLE;
+}
+
+/* The mechanism only carries credentials: collect them, have them judged. */
+static enum outcome
+collect(struct session *s, struct sasl *sasl, struct response *r)
+{
+	struct message *m = &s->verdict;
+	const char *challenge;
+	enum outcome outcome;
+
+	for (;;) {
+		switch (sasl_step(
+		    sasl, r->given ? r->bytes : NULL, r->len, &challenge)) {
+		case SASL_MALFORMED:
+			return OUTCOME_MALFORMED;
+		case SASL_CHALLENGE:
+			outcome = ask_client(s, challenge, r);
+			if (outcome != OUTCOME_ACCEPTED)
+				return outcome;
+			continue;
+		case SASL_CREDENTIALS:
+			break;
+		}
+		break;
+	}
+	message_init(m, ASK_VERDICT);
+	put_facts(s, m);
+	message_put(m, M_METHOD, sasl->mechanism->method);
+	message_put(m, M_MECHANISM, sasl->mechanism->name);
+	message_put(m, M_USER, sasl->user);
+	message_put(m, M_PASSWORD, sasl->password);
+	message_put(m, M_AUTHZID, sasl->authzid);
+	return judged(auth_ask(s->keeper, m, verdict_deadline(s)));
+}
+
+/* The keeper runs the mechanism: carry challenges and responses. */
+static enum outcome
+carry(struct session *s, struct sasl *sasl, struct response *r)
+{
+	struct message *m = &s->verdict;
+	enum auth_answer answer;
+	enum outcome outcome;
+	char challenge[512];
+
+	message_init(m, ASK_EXCHANGE);
+	message_put(m, M_MECHANISM, sasl->mechanism->name);
+	for (;;) {
+		put_facts(s, m);
+		message_put(m, M_METHOD, sasl->mechanism->method);
+		answer = auth_ask(s->keeper, m, verdict_deadline(s));
+		if (answer != AUTH_IS_CHALLENGE)
+			break;
+		if (text_copy(challenge, sizeof(challenge),
+			message_text(m, M_CHALLENGE)) == -1)
+			return OUTCOME_UNAVAILABLE;
+		outcome = ask_client(s, challenge, r);
+		if (outcome != OUTCOME_ACCEPTED)
+			return outcome;
+		if (strlen(r->bytes) != r->len)
+			return OUTCOME_MALFORMED;
+		message_init(m, ASK_STEP);
+		message_put(m, M_RESPONSE, r->bytes);
+	}
+	(void)text_copy(
+	    sasl->user, sizeof(sasl->user), message_text(m, M_USER));
+	return judged(answer);
+}
+
+/* What the client is told, and the log; the one place for all outcomes. */
+static enum smtp_event
+conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
+{
+	const char *name = sasl->mechanism->name;
+
+	if (outcome != OUTCOME_ACCEPTED && outcome != OUTCOME_DENIED &&
+	    outcome != OUTCOME_UNAVAILABLE)
+		message_init(&s->verdict, ANSWER_FAILURE);
+	log_verdict(s, outcomes[outcome].result, sasl->user, name);
+	switch (outcome) {
+	case OUTCOME_ACCEPTED:
+		s->mechanism = name;
+		if (message_get(&s->verdict, M_USER) == NULL)
+			message_put(&s->verdict, M_USER, sasl->user);
+		return SMTP_ACCEPTED;
+	case OUTCOME_ENDED:
+		return SMTP_OVER;
+	case OUTCOME_DENIED:
+		return refuse_verdict(s, outcomes[outcome].reply);
+	default:
+		return smtp_refuse(s, outcomes[outcome].reply);
+	}
+}
+
+/* The mechanism's way from the initial response to a verdict. */
+static enum outcome
+run_mechanism(struct session *s, struct sasl *sasl, struct response *response,
+    char *initial)
+{
+	bool decoded = initial == NULL ||
+	    decode(response, initial, strlen(initial), true);
+
+	/* Now, for what is read next may lie in the same place. */
+	if (initial != NULL)
+		explicit_bzero(initial, strlen(initial));
+	if (!decoded)
+		return OUTCOME_MALFORMED;
+	return sasl->mechanism->step != NULL ? collect(s, sasl, response)
+					     : carry(s, sasl, response);
+}
+
+/* The exchange with its secrets, which end here. */
+static enum smtp_event
+exchange(
+    struct session *s, const struct sasl_mechanism *mechanism, char *initial)
+{
+	static struct sasl sasl;
+	static struct response response;
+	enum smtp_event event;
+	enum outcome outcome;
+
+	sasl_init(&sasl, mechanism);
+	response.given = false;
+	response.len = 0;
+	outcome = run_mechanism(s, &sasl, &response, initial);
+	explicit_bzero(&response, sizeof(response));
+	event = conclude(s, &sasl, outcome);
+	sasl_wipe(&sasl);
+	if (event != SMTP_ACCEPTED)
+		message_wipe(&s->verdict);
+	return event;
+}
+
+/*
+ * Whether the AUTH command is in its place: the reply that refuses it, or
+ * SMTP_REPLIES. Splits `arg` into the mechanism and the initial response.
+ */
+static enum smtp_reply
+check_auth(struct session *s, char *arg,
+    const struct sasl_mechanism **mechanism, char **initial)
+{
+	*initial = strchr(arg, ' ');
+	if (*arg == '\0')
+		return REPLY_BAD_ARGUMENT;
+	if (smtp_needs_tls(s))
+		return REPLY_AUTH_NEEDS_TLS;
+	if (s->have_mail)
+		return REPLY_AUTH_IN_MAIL;
+	if (*initial != NULL) {
+		*(*initial)++ = '\0';
+		*initial += strspn(*initial, " ");
+	}
+	*mechanism = sasl_find(arg);
+	if (*mechanism == NULL || !is_accepted(s, *mechanism))
+		return REPLY_AUTH_UNKNOWN;
+	if (*initial != NULL && (*mechanism)->server_first)
+		return REPLY_AUTH_SERVER_FIRST;
+	return SMTP_REPLIES;
+}
+
+enum smtp_event
+smtp_auth(struct session *s, char *arg)
+{
+	const struct sasl_mechanism *mechanism;
+	size_t len = strlen(arg);
+	enum smtp_reply refusal;
+	char *initial;
+
+	refusal = check_auth(s, arg, &mechanism, &initial);
+	if (refusal != SMTP_REPLIES) {
+		/* There may have been a password in it all the same. */
+		explicit_bzero(arg, len);
+		return smtp_refuse(s, refusal);
+	}
+	if (s->auth_attempts >= s->conf->max_auth_attempts)
+		return smtp_end(s, REPLY_TOO_MANY_ATTEMPTS, "attempts");
+	s->auth_attempts++;
+	return exchange(s, mechanism, initial);
+}

@@ -1,0 +1,136 @@
+/*
+ * The handshake with the client. The private key never comes here: the two
+ * functions of the keyring are questions to the keeper.
+ */
+#include <string.h>
+#include <syslog.h>
+
+#include "auth.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include "starttls.h"
+
+/* How long the keeper may take to load keys or to sign, in milliseconds. */
+#define KEEPER_WAIT 10000
+
+/* Asks the keeper; the length of `field` copied to `out`, 0 if not there. */
+static ssize_t
+ask(const struct session *s, struct message *m, enum message_type expected,
+    enum message_field field, unsigned char *out, size_t size)
+{
+	const void *bytes;
+	size_t len = 0;
+
+	if (auth_question(s->keeper, m, expected, clock_in(KEEPER_WAIT)) ==
+	    -1) {
+		log_event(LOG_ERR, "tls", "result", "failed", "reason",
+		    message_text(m, M_REASON), NULL);
+		return -1;
+	}
+	bytes = message_get_bytes(m, field, &len);
+	if (bytes == NULL)
+		return 0;
+	if (len > size)
+		return -1;
+	memcpy(out, bytes, len);
+	return (ssize_t)len;
+}
+
+static ssize_t
+certificates(void *arg, unsigned key, unsigned char *chain, size_t size)
+{
+	static struct message m;
+
+	message_init(&m, ASK_CERTIFICATES);
+	message_put_number(&m, M_KEY, key);
+	return ask(arg, &m, ANSWER_CERTIFICATES, M_CHAIN, chain, size);
+}
+
+static ssize_t
+sign(void *arg, unsigned key, enum tls_scheme scheme, const void *data,
+    size_t len, unsigned char *sig, size_t size)
+{
+	static struct message m;
+
+	message_init(&m, ASK_SIGNATURE);
+	message_put_number(&m, M_KEY, key);
+	message_put_number(&m, M_SCHEME, scheme);
+	message_put_bytes(&m, M_DATA, data, len);
+	return ask(arg, &m, ANSWER_SIGNATURE, M_SIGNATURE, sig, size);
+}
+
+static int
+failed(const struct session *s, const char *reason)
+{
+	log_event(LOG_ERR, "tls", "result", "failed", "client", s->peer.addr,
+	    "reason", reason, NULL);
+	return -1;
+}
+
+int
+starttls_preload(struct session *s)
+{
+	const struct tls_settings settings = {
+	    .protocols = s->conf->ssl_protocols,
+	    .ciphers = s->conf->ssl_ciphers,
+	    .ecdh_curve = s->conf->ssl_ecdh_curve,
+	    .prefer_server_ciphers = s->conf->ssl_prefer_server_ciphers,
+	};
+	char err[TLS_ERROR_SIZE] = "";
+
+	if (s->tls_server != NULL)
+		return 0;
+	s->client.tls_api = tls_load(err);
+	if (s->client.tls_api == NULL)
+		return failed(s, err);
+	s->tls_server = s->client.tls_api->server_new(&settings, err);
+	return s->tls_server == NULL ? failed(s, err) : 0;
+}
+
+int
+starttls_prepare(struct session *s)
+{
+	const struct tls_keyring keyring = {s, certificates, sign};
+	char err[TLS_ERROR_SIZE] = "";
+
+	if (s->tls_has_keys)
+		return 0;
+	if (starttls_preload(s) == -1)
+		return -1;
+	if (s->client.tls_api->server_keys(s->tls_server, &keyring, err) == -1)
+		return failed(s, err);
+	s->tls_has_keys = true;
+	return 0;
+}
+
+int
+starttls_accept(struct session *s)
+{
+	struct conn *c = &s->client;
+	enum conn_result r;
+	const char *why;
+
+	c->tls = c->tls_api->accept(s->tls_server, c->rfd, c->wfd);
+	if (c->tls == NULL)
+		return failed(s, "out of memory");
+	conn_set_timeout(c, s->conf->timeout);
+	r = conn_handshake(c);
+	if (r == CONN_OK) {
+		s->tls = c->tls_api->facts(c->tls);
+		log_event(LOG_INFO, "tls", "result", "ok", "client",
+		    s->peer.addr, "protocol", s->tls->protocol, "cipher",
+		    s->tls->cipher, "name",
+		    s->tls->server_name[0] != '\0' ? s->tls->server_name : NULL,
+		    NULL);
+		return 0;
+	}
+	why = r == CONN_TIMEOUT ? "timeout"
+	    : r == CONN_EOF	? "the client left"
+				: c->tls_api->error(c->tls);
+	/* A log of the clients' doings, not of ours. */
+	log_event(LOG_INFO, "tls", "result", "failed", "client", s->peer.addr,
+	    "reason", why, NULL);
+	c->failed = true;
+	return -1;
+}

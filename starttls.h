@@ -1,0 +1,26 @@
+/*
+ * TLS towards the client: the module that holds OpenSSL is loaded when TLS
+ * begins, certificates and signatures come from the keeper.
+ */
+#ifndef STARTTLS_H
+#define STARTTLS_H
+
+#include "facts.h"
+
+/*
+ * Loads OpenSSL and makes what needs no certificate. Called before the keeper
+ * is forked where TLS is sure to come, so that both share one copy; else
+ * starttls_prepare() does it. 0, or -1, logged.
+ */
+int starttls_preload(struct session *s);
+
+/* All that a handshake needs, certificates included. 0, or -1, logged. */
+int starttls_prepare(struct session *s);
+
+/*
+ * Does the handshake by `timeout` and writes s->tls. 0, or -1, logged as
+ * event=tls: then nothing more can be said to the client.
+ */
+int starttls_accept(struct session *s);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * The client side of SMTP, as far as a session must be introduced to the server
+ * that takes it over: greeting, EHLO, XCLIENT, AUTH, MAIL and RCPT. The server
+ * is a backend or a relay program; either's replies are hostile input.
+ */
+#ifndef UPSTREAM_H
+#define UPSTREAM_H
+
+#include "facts.h"
+
+/* The longest reply that is passed on; a longer one is broken. */
+#define UPSTREAM_WORDS 4096
+
+enum upstream_result {
+	UPSTREAM_READY,	  /* hand the session over */
+	UPSTREAM_REFUSED, /* it said no: words */
+	UPSTREAM_FAILED	  /* it is gone, silent or talks nonsense */
+};
+
+struct upstream {
+	struct conn conn;  /* the caller's, with its deadline set */
+	bool is_relay;	   /* a program: it is told nothing by XCLIENT, AUTH */
+	unsigned xclient;  /* the attributes it offers, a bit a row */
+	bool pipelining, auth_plain, auth_login;
+	/*
+	 * Set once the server has been told who the client is: what it refuses
+	 * after that is not asked of another.
+	 */
+	bool committed;
+	char words[UPSTREAM_WORDS]; /* its last reply, CRLF at each line's end */
+	char reason[256];	    /* for the log, when not READY */
+};
+
+/*
+ * Introduces the session. With `none` MAIL and RCPT are sent too, and at READY
+ * `words` is what the client is to be told about its RCPT.
+ */
+enum upstream_result upstream_introduce(
+    struct session *s, struct upstream *up);
+
+/* Leaves before hand-over: QUIT. The descriptors stay the caller's. */
+void upstream_leave(struct upstream *up);
+
+#endif
