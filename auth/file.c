@@ -1,0 +1,149 @@
+/*
+ * The provider `file:/path`: a password file (lib/passwd.h), opened anew for
+ * each question, so that an edit counts at once and nothing is kept. What a
+ * line means and how a secret is verified is lib/passwd.c's.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "auth/provider.h"
+#include "lib/passwd.h"
+#include "lib/text.h"
+
+static void *
+file_open(const char *value, const struct config *conf, char *err)
+{
+	static const char scheme[] = "file:";
+	char *path = NULL;
+
+	(void)conf;
+	if (!text_prefix(value, scheme) || value[strlen(scheme)] == '\0')
+		(void)snprintf(
+		    err, AUTH_ERROR_SIZE, "no path in \"%.180s\"", value);
+	else if ((path = strdup(value + strlen(scheme))) == NULL)
+		(void)snprintf(err, AUTH_ERROR_SIZE, "%s", strerror(errno));
+	return path;
+}
+
+static enum auth_result
+denied(struct message *verdict, const char *reason)
+{
+	message_put(verdict, M_REASON, reason);
+	return AUTH_DENIED;
+}
+
+static enum passwd_found
+look_up(const char *path, const char *user, struct passwd_entry *entry,
+    struct message *verdict)
+{
+	char err[PASSWD_ERROR_SIZE];
+	enum passwd_found found = PASSWD_UNREADABLE;
+	int fd;
+
+	fd = passwd_open(path, err);
+	if (fd != -1) {
+		found = passwd_find(fd, user, entry);
+		(void)snprintf(
+		    err, sizeof(err), "%.180s: %s", path, strerror(errno));
+		(void)close(fd);
+	}
+	if (found == PASSWD_UNREADABLE)
+		message_put(verdict, M_REASON, err);
+	return found;
+}
+
+/* What a verification means, the stand-in's for an unknown user included. */
+static enum auth_result
+conclude(enum passwd_found found, enum passwd_result result,
+    const struct passwd_entry *entry, struct message *verdict)
+{
+	char scheme[PASSWD_SCHEME_SIZE], reason[PASSWD_SCHEME_SIZE + 64];
+
+	if (found != PASSWD_FOUND)
+		return denied(verdict, "unknown user");
+	switch (result) {
+	case PASSWD_MATCH:
+		message_put(verdict, M_USER, entry->user);
+		message_put(verdict, M_BACKEND, entry->backend);
+		return AUTH_ACCEPTED;
+	case PASSWD_MISMATCH:
+		return denied(verdict, "wrong password");
+	case PASSWD_UNSUPPORTED:
+		break;
+	}
+	passwd_describe(entry->secret, scheme);
+	(void)snprintf(
+	    reason, sizeof(reason), "unsupported secret: %s", scheme);
+	return denied(verdict, reason);
+}
+
+static enum auth_result
+file_judge(
+    void *provider, const struct message *question, struct message *verdict)
+{
+	const char *user = message_get(question, M_USER);
+	const char *password = message_get(question, M_PASSWORD);
+	const char *authzid = message_text(question, M_AUTHZID);
+	struct passwd_entry entry;
+	enum passwd_result result = PASSWD_MISMATCH;
+	enum passwd_found found;
+	enum auth_result answer;
+
+	if (strcmp(message_text(question, M_METHOD), "plain") != 0 ||
+	    user == NULL || password == NULL)
+		return denied(verdict, "not a user and a password");
+	/* RFC 4616: to act as another one takes rights that nobody has here. */
+	if (authzid[0] != '\0' && strcmp(authzid, user) != 0)
+		return denied(verdict, "authorization name");
+	found = look_up(provider, user, &entry, verdict);
+	if (found == PASSWD_UNREADABLE) {
+		explicit_bzero(&entry, sizeof(entry));
+		return AUTH_UNAVAILABLE;
+	}
+	if (entry.secret != NULL)
+		result = passwd_verify(entry.secret, password);
+	answer = conclude(found, result, &entry, verdict);
+	explicit_bzero(&entry, sizeof(entry));
+	return answer;
+}
+
+static enum auth_result
+file_secret(
+    void *provider, const char *user, char *secret, struct message *verdict)
+{
+	struct passwd_entry entry;
+	const char *plain = NULL;
+	enum passwd_found found;
+	enum auth_result answer = AUTH_ACCEPTED;
+
+	found = look_up(provider, user, &entry, verdict);
+	if (found == PASSWD_FOUND)
+		plain = passwd_plain(entry.secret);
+	if (found == PASSWD_UNREADABLE) {
+		answer = AUTH_UNAVAILABLE;
+	} else if (found == PASSWD_UNKNOWN) {
+		answer = denied(verdict, "unknown user");
+	} else if (plain == NULL) {
+		answer = denied(verdict, "the secret is stored hashed");
+	} else if (plain[0] == '\0' ||
+		   text_copy(secret, AUTH_SECRET_SIZE, plain) == -1) {
+		answer = denied(verdict, "the secret is empty or too long");
+	} else {
+		message_put(verdict, M_USER, entry.user);
+		message_put(verdict, M_BACKEND, entry.backend);
+	}
+	explicit_bzero(&entry, sizeof(entry));
+	return answer;
+}
+
+const struct auth_provider auth_provider = {
+    .scheme = "file",
+    .can = AUTH_CAN_VERIFY | AUTH_CAN_SECRET,
+    .open = file_open,
+    .close = free,
+    .judge = file_judge,
+    .secret = file_secret,
+};
