@@ -28,7 +28,7 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text lib/message lib/module lib/log lib/tls : \
+LAYERS = lib/clock lib/text lib/module lib/journal : lib/message lib/log lib/tls : \
 	lib/conn lib/dns lib/sandbox lib/passwd : \
 	config : sasl auth : facts : \
 	peer greeting smtp backend relay upstream proxy : keeper : \
@@ -38,7 +38,9 @@ MAIN = smtp-frontd session keeper peer greeting starttls smtp smtp_auth \
 	smtp_reply backend relay upstream proxy auth sasl config lib/conn lib/dns lib/sandbox lib/text \
 	lib/message lib/module lib/log lib/tls_load
 # A module: what it is made of, and the libraries that it alone brings.
-MODULES   = tls sasl-secret auth-file auth-http
+MODULES   = journal tls sasl-secret auth-file auth-http
+journal_SRC  = lib/journal
+journal_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_sign lib/tls_keys
 tls_LIBS  = -lssl -lcrypto
 sasl-secret_SRC  = sasl_secret lib/text
@@ -59,7 +61,7 @@ all: $(BIN)
 $(B)/sbin/smtp-frontd: $(call objects,$(MAIN))
 	@mkdir -p $(@D)
 	@echo '  LD    $@'
-	@$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lsystemd -lcares
+	@$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcares
 
 $(B)/bin/smtp-frontd-passwd: $(call objects,$(PASSWD))
 	@mkdir -p $(@D)

@@ -39,6 +39,7 @@ struct session {
 	struct conn client;
 	char id[SESSION_ID_SIZE]; /* 16 hexadecimal digits */
 	int64_t started;	  /* lib/clock.h */
+	bool announced;		  /* event=connect was logged */
 	struct peer peer;
 
 	int keeper;		     /* channel to it; -1: none yet */

@@ -8,25 +8,54 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "lib/text.h"
 
 #include "peer.h"
 
+/* The first descriptor that systemd passes: SD_LISTEN_FDS_START. */
+#define LISTEN_FDS_START 3
+
+/*
+ * How many sockets systemd passed to this very process: sd_listen_fds(3). Not
+ * by libsystemd, whose mere loading doubles the time to the greeting.
+ */
+static uint64_t
+listen_fds(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	uint64_t number;
+
+	if (pid == NULL || fds == NULL ||
+	    text_number(pid, INT32_MAX, &number) == -1 ||
+	    (pid_t)number != getpid() ||
+	    text_number(fds, INT32_MAX, &number) == -1)
+		return 0;
+	return number;
+}
+
+static bool
+has_option(int fd, int option, int value)
+{
+	socklen_t len = sizeof(int);
+	int is;
+
+	return getsockopt(fd, SOL_SOCKET, option, &is, &len) == 0 &&
+	    is == value;
+}
+
 enum peer_found
 peer_find(int *rfd, int *wfd)
 {
-	int n = sd_listen_fds(0);
+	uint64_t n = listen_fds();
 
 	if (n > 1)
 		return PEER_MISSING;
-	*rfd = *wfd = n == 1 ? SD_LISTEN_FDS_START : STDIN_FILENO;
-	if (sd_is_socket(*rfd, AF_UNSPEC, SOCK_STREAM, 1) > 0)
-		return PEER_LISTENING;
-	if (sd_is_socket(*rfd, AF_UNSPEC, SOCK_STREAM, 0) > 0)
-		return PEER_CONNECTION;
+	*rfd = *wfd = n == 1 ? LISTEN_FDS_START : STDIN_FILENO;
+	if (has_option(*rfd, SO_TYPE, SOCK_STREAM))
+		return has_option(*rfd, SO_ACCEPTCONN, 1) ? PEER_LISTENING
+							  : PEER_CONNECTION;
 	if (n == 1 || fcntl(STDIN_FILENO, F_GETFD) == -1 ||
 	    fcntl(STDOUT_FILENO, F_GETFD) == -1)
 		return PEER_MISSING;

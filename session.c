@@ -76,9 +76,13 @@ begin(struct session *s, const struct config *conf, int rfd, int wfd)
 	return 0;
 }
 
+/* The first event of a session; it waits until the greeting is on its way. */
 static void
-log_connect(const struct session *s)
+log_connect(struct session *s)
 {
+	if (s->announced)
+		return;
+	s->announced = true;
 	log_event(LOG_INFO, "connect", "client", s->peer.addr, "port",
 	    s->peer.port != 0 ? log_number(s->peer.port) : NULL, "host",
 	    s->conf->resolver[0] != '\0' ? s->peer.host : NULL, NULL);
@@ -139,6 +143,7 @@ begin_with_tls(struct session *s, struct helpers *h)
 {
 	if (!has_begun(s))
 		return -1;
+	log_connect(s);
 	s->cause = "tls";
 	if (starttls_preload(s) == -1 || protect(s, h) == -1 ||
 	    starttls_prepare(s) == -1) {
@@ -158,6 +163,7 @@ begin_in_clear(struct session *s, struct helpers *h)
 {
 	if (conn_flush(&s->client) != CONN_OK)
 		return -1;
+	log_connect(s);
 	if (s->conf->starttls == CONFIG_STARTTLS_ONLY)
 		(void)starttls_preload(s);
 	if (protect(s, h) == -1) {
@@ -173,19 +179,16 @@ wait_to_greet(struct session *s)
 {
 	enum greeting greeting = greeting_wait(s);
 
-	log_connect(s);
-	switch (greeting) {
-	case GREETING_DUE:
+	if (greeting == GREETING_DUE)
 		return 0;
-	case GREETING_EARLY:
-		log_event(LOG_INFO, "early", "result", "refused", "client",
-		    s->peer.addr, NULL);
-		s->cause = "early";
-		break;
-	case GREETING_LEFT:
+	log_connect(s);
+	if (greeting == GREETING_LEFT) {
 		s->cause = "left";
-		break;
+		return -1;
 	}
+	log_event(LOG_INFO, "early", "result", "refused", "client",
+	    s->peer.addr, NULL);
+	s->cause = "early";
 	return -1;
 }
 
@@ -223,6 +226,11 @@ open_one(struct session *s, struct helpers *h, const char *name,
 	up->is_relay = name == NULL;
 	up->committed = false;
 	up->xclient = 0;
+	if (up->is_relay && s->conf->relay == NULL) {
+		(void)text_copy(up->reason, sizeof(up->reason),
+		    "neither the verdict nor a directive names one");
+		return UPSTREAM_FAILED;
+	}
 	if (up->is_relay) {
 		fd = relay_start(&h->relay, s) == 0 ? h->relay.fd : -1;
 		if (fd == -1)
@@ -249,7 +257,8 @@ log_upstream(const struct session *s, const struct upstream *up,
 
 	log_event(r == UPSTREAM_READY ? LOG_INFO : LOG_WARNING, "upstream",
 	    "result", words[r], "backend",
-	    name != NULL ? name : s->conf->relay[0], "reason",
+	    name != NULL ? name : s->conf->relay != NULL ? s->conf->relay[0]
+						  : NULL, "reason",
 	    r == UPSTREAM_READY ? NULL : up->reason, NULL);
 }
 
@@ -297,7 +306,7 @@ open_upstream(struct session *s, struct helpers *h)
 		log_upstream(s, &h->upstream, name, r);
 		if (r == UPSTREAM_READY)
 			return r;
-		if (h->backend != -1 || h->upstream.is_relay)
+		if (h->backend != -1 || h->relay.started)
 			upstream_leave(&h->upstream);
 		close_backend(h);
 		if (h->upstream.committed)
@@ -404,13 +413,12 @@ serve(struct session *s, struct helpers *h)
 static void
 greet_and_serve(struct session *s, struct helpers *h)
 {
-	if (s->conf->socket_ssl && begin_with_tls(s, h) == -1) {
-		log_connect(s);
+	if (s->conf->socket_ssl && begin_with_tls(s, h) == -1)
 		return;
-	}
 	if (wait_to_greet(s) == -1)
 		return;
 	if (s->conf->relay_at == CONFIG_RELAY_AT_GREETING) {
+		log_connect(s);
 		become_relay(s);
 		return;
 	}
@@ -437,6 +445,7 @@ end(struct session *s, struct helpers *h)
 	close_backend(h);
 	conn_linger(&s->client, LINGER);
 	keeper_stop(&h->keeper);
+	log_connect(s);
 	log_close(s);
 	/* What was typed may be a secret, wherever it lay. */
 	conn_forget_input(&s->client);

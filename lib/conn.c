@@ -77,11 +77,11 @@ conn_wait(struct conn *c, short events)
 
 /* What OpenSSL wants, as conn_recv() and conn_send() tell it. */
 static ssize_t
-tls_result(enum tls_want want, size_t moved, short *events)
+tls_result(enum tls_want want, const size_t *moved, short *events)
 {
 	switch (want) {
 	case TLS_DONE:
-		return (ssize_t)moved;
+		return (ssize_t)*moved;
 	case TLS_END:
 		return 0;
 	case TLS_WANT_READ:
@@ -120,7 +120,7 @@ conn_recv(struct conn *c, void *buf, size_t len, short *events)
 	*events = POLLIN;
 	if (c->tls != NULL)
 		return tls_result(
-		    c->tls_api->read(c->tls, buf, len, &moved), moved, events);
+		    c->tls_api->read(c->tls, buf, len, &moved), &moved, events);
 	if (c->is_socket)
 		return recv(c->rfd, buf, len, MSG_DONTWAIT);
 	if (!pipe_ready(c->rfd, POLLIN))
@@ -136,7 +136,7 @@ conn_send(struct conn *c, const void *buf, size_t len, short *events)
 	*events = POLLOUT;
 	if (c->tls != NULL)
 		return tls_result(
-		    c->tls_api->write(c->tls, buf, len, &moved), moved, events);
+		    c->tls_api->write(c->tls, buf, len, &moved), &moved, events);
 	if (c->is_socket)
 		return send(c->wfd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (!pipe_ready(c->wfd, POLLOUT))

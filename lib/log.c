@@ -4,8 +4,6 @@
  * decided by the callers. Nothing is allocated; what is too long is cut where
  * it can be seen.
  */
-#define SD_JOURNAL_SUPPRESS_LOCATION
-
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -18,7 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <systemd/sd-journal.h>
+#include "lib/journal.h"
+#include "lib/module.h"
 
 #include "lib/log.h"
 
@@ -94,6 +93,13 @@ choose(enum log_target wanted, int client_fd)
 	return LOG_TO_SYSLOG;
 }
 
+static void
+open_syslog(void)
+{
+	target = LOG_TO_SYSLOG;
+	openlog(ident, LOG_PID | LOG_NDELAY, LOG_MAIL);
+}
+
 void
 log_open(enum log_target wanted, const char *name, int client_fd)
 {
@@ -101,7 +107,7 @@ log_open(enum log_target wanted, const char *name, int client_fd)
 	ident = name;
 	/* At once, while the path to the daemon is still within reach. */
 	if (target == LOG_TO_SYSLOG)
-		openlog(ident, LOG_PID | LOG_NDELAY, LOG_MAIL);
+		open_syslog();
 }
 
 void
@@ -261,7 +267,7 @@ add_pair(const char *key, const char *value)
 }
 
 static void
-write_journal(int priority)
+write_journal(const struct journal_api *journal, int priority)
 {
 	static char message[sizeof("MESSAGE=") + LINE_SIZE];
 	struct iovec iov[FIELDS + 1];
@@ -276,7 +282,7 @@ write_journal(int priority)
 	for (i = 0; i < fields.count; i++)
 		iov[i + 1] =
 		    (struct iovec){fields.text[i], strlen(fields.text[i])};
-	(void)sd_journal_sendv(iov, (int)fields.count + 1);
+	(void)journal->send(iov, (int)fields.count + 1);
 }
 
 static void
@@ -294,10 +300,21 @@ write_stderr(void)
 static void
 write_line(int priority)
 {
+	const struct journal_api *journal;
+	char err[256];
+
 	switch (target) {
 	case LOG_TO_JOURNAL:
-		write_journal(priority);
-		break;
+		/* libsystemd comes with the first event, not at the start. */
+		journal = module_load(
+		    "journal", "journal_api", err, sizeof(err));
+		if (journal != NULL) {
+			write_journal(journal, priority);
+			break;
+		}
+		/* Not there: the next best, which is from now on the first. */
+		open_syslog();
+		__attribute__((fallthrough));
 	case LOG_TO_SYSLOG:
 		syslog(priority, "%s", line.text);
 		break;

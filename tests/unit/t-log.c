@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,7 +24,9 @@
 
 #include <cmocka.h>
 
+#include "lib/journal.h"
 #include "lib/log.h"
+#include "lib/module.h"
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -33,11 +36,10 @@ static char journal[64][4096];
 static size_t journal_count;
 static int priority_seen;
 
-int sd_journal_sendv(const struct iovec *iov, int n);
 void __syslog_chk(int priority, int flag, const char *format, ...);
 
-int
-sd_journal_sendv(const struct iovec *iov, int n)
+static int
+play_journal(const struct iovec *iov, int n)
 {
 	int i;
 
@@ -49,6 +51,21 @@ sd_journal_sendv(const struct iovec *iov, int n)
 	}
 	journal_count = (size_t)n;
 	return 0;
+}
+
+static bool no_module;
+
+const void *
+module_load(const char *name, const char *symbol, char *err, size_t err_size)
+{
+	static const struct journal_api api = {play_journal};
+
+	assert_string_equal(name, "journal");
+	assert_string_equal(symbol, "journal_api");
+	if (!no_module)
+		return &api;
+	(void)snprintf(err, err_size, "not there");
+	return NULL;
 }
 
 void
@@ -521,6 +538,17 @@ by_name(void **state)
 }
 
 static void
+no_journal(void **state)
+{
+	(void)state;
+	no_module = true;
+	event_with(LOG_TO_JOURNAL, STDERR_FILENO, -1);
+	no_module = false;
+	assert_string_equal(to_syslog, "event=early client=192.0.2.7");
+	assert_int_equal(journal_count, 0);
+}
+
+static void
 session_cut(void **state)
 {
 	char id[200];
@@ -575,6 +603,7 @@ main(void)
 	    T(journal_long),
 	    T(nowhere),
 	    T(by_name),
+	    T(no_journal),
 	    T(session_cut),
 	};
 

@@ -1,0 +1,121 @@
+"""Fixtures: `front` starts the program, the others what stands around it."""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import fakes  # noqa: E402
+import harness  # noqa: E402
+
+USERS = """alice:{PLAIN}wonderland
+bob:{PLAIN}builder
+"""
+
+
+def pytest_configure(config):
+    if not os.access(harness.PROGRAM, os.X_OK):
+        raise pytest.UsageError(
+            f'{harness.PROGRAM} is not there: run make first, or set '
+            'SMTP_FRONTD_BUILD to the build folder')
+    harness.adopt_orphans()
+
+
+@pytest.fixture(scope='session')
+def certificates(tmp_path_factory):
+    return harness.Certificates(str(tmp_path_factory.mktemp('certs')))
+
+
+@pytest.fixture(scope='session')
+def users(tmp_path_factory):
+    """auth_provider's value for a file with alice and bob."""
+    path = tmp_path_factory.mktemp('users') / 'passwd'
+    path.write_text(USERS)
+    path.chmod(0o600)
+    return f'file:{path}'
+
+
+@pytest.fixture
+def front(servers, users):
+    """front(directive=value, ..., way='fd0', ...) is a harness.Session. It is
+    torn down before the servers: whatever they do, the program must go.
+    Unless told otherwise (None: not given) there are users and a backend at
+    which nobody listens."""
+    sessions = []
+    settings = ('way', 'family', 'early', 'source', 'server_sock', 'relay',
+                'env', 'stderr', 'extra_fds', 'args')
+
+    def start(**kw):
+        own = {k: kw.pop(k) for k in settings if k in kw}
+        kw.setdefault('auth_provider', None if 'auth_http' in kw else users)
+        if 'relay' not in own and \
+                not str(kw['auth_provider']).startswith('http'):
+            kw.setdefault('backend', fakes.dead_address())
+        s = harness.Session(kw, **own)
+        sessions.append(s)
+        return s
+
+    yield start
+    complaints = harness.clean_up(sessions)
+    if complaints:
+        pytest.fail('\n'.join(complaints))
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """A list: what is appended is stopped at the test's end, and the mistakes
+    that its threads made fail the test."""
+    running = []
+    yield running
+    for s in running:
+        s.stop()
+    errors = [e for s in running for e in s.errors]
+    if errors:
+        pytest.fail(f'in a fake: {errors}')
+
+
+@pytest.fixture
+def backend(servers, tmp_path):
+    """backend(...) is a fakes.Backend."""
+    def start(family='inet', **kw):
+        path = None
+        if family == 'unix':
+            path = str(tmp_path / f'backend{len(servers)}')
+        b = fakes.Backend(family, path, **kw)
+        servers.append(b)
+        return b
+    return start
+
+
+@pytest.fixture
+def auth_server(servers, tmp_path):
+    """auth_server(answer, ...) is a fakes.AuthServer."""
+    def start(*answers, family='inet'):
+        path = None
+        if family == 'unix':
+            path = str(tmp_path / f'auth{len(servers)}')
+        a = fakes.AuthServer(answers, family, path)
+        servers.append(a)
+        return a
+    return start
+
+
+@pytest.fixture
+def name_server(servers):
+    def start(*args, **kw):
+        n = fakes.NameServer(*args, **kw)
+        servers.append(n)
+        return n
+    return start
+
+
+@pytest.fixture
+def talk(front):
+    """talk(...) is `front` with the greeting read."""
+    def start(**kw):
+        s = front(**kw)
+        s.client.greeting()
+        return s
+    return start
