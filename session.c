@@ -202,7 +202,7 @@ become_relay(struct session *s)
 	    sandbox_become(s->conf->user, err, sizeof(err)) == -1) {
 		log_event(LOG_CRIT, "fatal", "reason", err, NULL);
 	} else {
-		log_event(LOG_INFO, "upstream", "result", "ok", "backend",
+		log_event(LOG_INFO, "upstream", "result", "exec", "backend",
 		    s->conf->relay[0], NULL);
 		(void)relay_become(s);
 		log_event(LOG_ERR, "upstream", "result", "failed", "backend",

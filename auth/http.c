@@ -54,7 +54,6 @@
 
 #define REASON_SIZE	 (200 + 1) /* fits a reply line, with its code */
 #define MAX_WAIT_S	 60
-#define DEFAULT_CODE	 "535 5.7.8"
 #define SOCKET_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 #define BACKEND_SIZE	 320
 
@@ -643,8 +642,18 @@ is_refusal_code(const char *s)
 	return n >= 1 && n <= 3 && s[n] == '\0';
 }
 
+/* Of credentials (RFC 4954 section 6); of a sender and recipient. */
+static const char *
+default_code(const struct message *question)
+{
+	return strcmp(message_text(question, M_METHOD), "none") == 0
+	    ? "550 5.7.1"
+	    : "535 5.7.8";
+}
+
 static enum auth_result
-deny(const struct fields *f, struct message *verdict)
+deny(const struct fields *f, const struct message *question,
+    struct message *verdict)
 {
 	unsigned s = wait_seconds(f);
 
@@ -656,8 +665,8 @@ deny(const struct fields *f, struct message *verdict)
 		return AUTH_DENIED;
 	}
 	message_put(verdict, M_REASON, f->text);
-	message_put(
-	    verdict, M_CODE, is_refusal_code(f->code) ? f->code : DEFAULT_CODE);
+	message_put(verdict, M_CODE,
+	    is_refusal_code(f->code) ? f->code : default_code(question));
 	return AUTH_DENIED;
 }
 
@@ -788,7 +797,7 @@ http_judge(
 	if (a.error[0] != '\0')
 		result = unavailable(verdict, a.error);
 	else if (a.f.refused || !a.f.ok)
-		result = deny(&a.f, verdict);
+		result = deny(&a.f, question, verdict);
 	else
 		result = accept_user(p, &a.f, question, verdict);
 	wipe_list(headers);

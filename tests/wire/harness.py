@@ -562,7 +562,10 @@ class Session:
     # its end
 
     def wait(self, deadline=LINGER):
-        """The exit status."""
+        """The exit status. A client that has seen the end closes, too: the
+        program waits for that a while, so that its last words arrive."""
+        if self.client is not None and self.client.eof:
+            self.client.close()
         try:
             self.exit_status = self.proc.wait(deadline)
         except subprocess.TimeoutExpired:
