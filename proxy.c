@@ -24,7 +24,7 @@
 #define SPLICE_PIPE (1 << 20)
 
 /* How long a client is waited for once its upstream has said its last. */
-#define LAST_WAIT 5000
+#define LAST_WAIT 2000
 
 /* Replies, as far as they matter here. */
 struct replies {

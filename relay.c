@@ -217,12 +217,13 @@ relay_start(struct relay *relay, const struct session *s)
 static void
 log_end(int status)
 {
-	if (WIFSIGNALED(status))
-		log_event(LOG_WARNING, "relay", "signal",
-		    log_number(WTERMSIG(status)), NULL);
-	else
-		log_event(WEXITSTATUS(status) == 0 ? LOG_INFO : LOG_WARNING,
-		    "relay", "exit", log_number(WEXITSTATUS(status)), NULL);
+	bool killed = WIFSIGNALED(status);
+	char text[32];
+
+	(void)snprintf(text, sizeof(text), "%s:%d", killed ? "signal" : "exit",
+	    killed ? WTERMSIG(status) : WEXITSTATUS(status));
+	log_event(status == 0 ? LOG_INFO : LOG_WARNING, "relay", "status",
+	    text, NULL);
 }
 
 /* Waits for its end. */

@@ -31,12 +31,16 @@
 /* How long the last reply is given to arrive. */
 #define LINGER 2000
 
+/* How long a relay that has said its last may take to end. */
+#define RELAY_WAIT 3000
+
 /* What a session has beside its facts: its helpers and its upstream. */
 struct helpers {
 	struct keeper keeper;
 	struct relay relay;
 	struct upstream upstream;
 	int backend; /* connected socket; -1: none */
+	bool handed_over;
 };
 
 /* --- the beginning ------------------------------------------------------- */
@@ -358,12 +362,11 @@ hand_over(struct session *s, struct helpers *h)
 	    .idle = smtp_reply(REPLY_UPSTREAM_IDLE),
 	};
 
+	conn_set_timeout(&s->client, s->conf->timeout);
 	if (s->mechanism != NULL)
 		smtp_welcome(s);
-	else
-		(void)conn_write(&s->client, h->upstream.words,
-		    strlen(h->upstream.words));
-	conn_set_timeout(&s->client, s->conf->timeout);
+	else if (smtp_pass_on(s, h->upstream.words) == SMTP_OVER)
+		return;
 	if (conn_flush(&s->client) == CONN_OK)
 		s->cause = causes[proxy_run(&proxy)];
 	s->bytes_up = proxy.bytes_up;
@@ -402,6 +405,7 @@ serve(struct session *s, struct helpers *h)
 			result = open_upstream(s, h);
 			forget_verdict(s);
 			if (result == UPSTREAM_READY) {
+				h->handed_over = true;
 				hand_over(s, h);
 				return;
 			}
@@ -441,9 +445,9 @@ log_close(const struct session *s)
 static void
 end(struct session *s, struct helpers *h)
 {
-	relay_stop(&h->relay, h->relay.started ? 5000 : 0);
-	close_backend(h);
 	conn_linger(&s->client, LINGER);
+	relay_stop(&h->relay, h->handed_over ? RELAY_WAIT : 0);
+	close_backend(h);
 	keeper_stop(&h->keeper);
 	log_connect(s);
 	log_close(s);

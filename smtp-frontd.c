@@ -103,7 +103,7 @@ main(int argc, char **argv)
 		return complain("this version serves connections, not "
 				"listening sockets: use Accept=yes", EX_CONFIG);
 	if (found == PEER_MISSING)
-		return complain("no connection on fd 0", EX_USAGE);
+		return complain("no connection on fd 0 and 1", EX_OSERR);
 
 	log_open(conf.log, "smtp-frontd", rfd);
 	warn_of_unknown();

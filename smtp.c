@@ -57,38 +57,38 @@ is_helo_name(const char *arg)
 	return p != (const unsigned char *)arg;
 }
 
-static enum smtp_event
-hello(struct session *s, const char *arg, bool esmtp)
+/* Takes the client's name, and forgets its transaction (RFC 5321 4.1.4). */
+static bool
+take_hello(struct session *s, const char *arg, bool esmtp)
 {
-	if (!is_helo_name(arg) ||
-	    text_copy(s->helo, sizeof(s->helo), arg) == -1)
-		return smtp_refuse(s, REPLY_BAD_ARGUMENT);
+	char name[sizeof(s->helo)];
+
+	if (!is_helo_name(arg) || text_copy(name, sizeof(name), arg) == -1)
+		return false;
+	memcpy(s->helo, name, sizeof(name));
 	s->esmtp = esmtp;
 	s->have_mail = false;
-	return SMTP_GO_ON;
+	return true;
 }
 
 static enum smtp_event
 cmd_helo(struct session *s, char *arg)
 {
-	enum smtp_event event = hello(s, arg, false);
-
-	if (event == SMTP_GO_ON && s->helo[0] != '\0' && !s->esmtp)
-		(void)conn_print(
-		    &s->client, "250 %s\r\n", s->conf->server_name);
-	return event;
+	if (!take_hello(s, arg, false))
+		return smtp_refuse(s, REPLY_BAD_ARGUMENT);
+	(void)conn_print(&s->client, "250 %s\r\n", s->conf->server_name);
+	return SMTP_GO_ON;
 }
 
 static enum smtp_event
 cmd_ehlo(struct session *s, char *arg)
 {
 	struct lines lines = {.s = s};
-	enum smtp_event event = hello(s, arg, true);
 	char line[128];
 	size_t i;
 
-	if (event != SMTP_GO_ON)
-		return event;
+	if (!take_hello(s, arg, true))
+		return smtp_refuse(s, REPLY_BAD_ARGUMENT);
 	add_line(&lines, s->conf->server_name);
 	for (i = 0; i < s->conf->smtp_capabilities.count; i++)
 		add_line(&lines, s->conf->smtp_capabilities.word[i]);
@@ -186,7 +186,7 @@ data_refusal(struct session *s)
 {
 	if (smtp_needs_tls(s))
 		return smtp_refuse(s, REPLY_TLS_FIRST);
-	return smtp_refuse(s, is_open(s) ? REPLY_NOT_YET : REPLY_AUTH_FIRST);
+	return smtp_refuse(s, REPLY_NOT_YET);
 }
 
 static enum smtp_event
@@ -244,6 +244,14 @@ void
 smtp_welcome(struct session *s)
 {
 	smtp_say(s, REPLY_AUTH_OK);
+}
+
+enum smtp_event
+smtp_pass_on(struct session *s, const char *words)
+{
+	(void)conn_write(&s->client, words, strlen(words));
+	return strncmp(words, "421", 3) == 0 ? smtp_over(s, "upstream")
+					     : SMTP_GO_ON;
 }
 
 enum smtp_event

@@ -32,6 +32,12 @@ void smtp_starttls(struct session *s, bool ready);
 void smtp_welcome(struct session *s);
 
 /*
+ * The upstream is ready, with `none`: its reply to RCPT, lines with CRLF, to
+ * the client. SMTP_OVER when it was a 421, the upstream's last word.
+ */
+enum smtp_event smtp_pass_on(struct session *s, const char *words);
+
+/*
  * The upstream refused the session: `words` is what the client may be told, a
  * reply of one or more lines with CRLF, or NULL for 451 4.3.0. The client may
  * try again, except after a 421. SMTP_GO_ON or SMTP_OVER.

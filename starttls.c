@@ -2,6 +2,7 @@
  * The handshake with the client. The private key never comes here: the two
  * functions of the keyring are questions to the keeper.
  */
+#include <stdio.h>
 #include <string.h>
 #include <syslog.h>
 
@@ -14,6 +15,9 @@
 /* How long the keeper may take to load keys or to sign, in milliseconds. */
 #define KEEPER_WAIT 10000
 
+/* Why the keeper could not, from inside OpenSSL's calls to what is logged. */
+static char keeper_reason[TLS_ERROR_SIZE];
+
 /* Asks the keeper; the length of `field` copied to `out`, 0 if not there. */
 static ssize_t
 ask(const struct session *s, struct message *m, enum message_type expected,
@@ -24,8 +28,8 @@ ask(const struct session *s, struct message *m, enum message_type expected,
 
 	if (auth_question(s->keeper, m, expected, clock_in(KEEPER_WAIT)) ==
 	    -1) {
-		log_event(LOG_ERR, "tls", "result", "failed", "reason",
-		    message_text(m, M_REASON), NULL);
+		(void)snprintf(keeper_reason, sizeof(keeper_reason), "%s",
+		    message_text(m, M_REASON));
 		return -1;
 	}
 	bytes = message_get_bytes(m, field, &len);
@@ -63,6 +67,8 @@ sign(void *arg, unsigned key, enum tls_scheme scheme, const void *data,
 static int
 failed(const struct session *s, const char *reason)
 {
+	if (keeper_reason[0] != '\0')
+		reason = keeper_reason;
 	log_event(LOG_ERR, "tls", "result", "failed", "client", s->peer.addr,
 	    "reason", reason, NULL);
 	return -1;
@@ -127,7 +133,8 @@ starttls_accept(struct session *s)
 	}
 	why = r == CONN_TIMEOUT ? "timeout"
 	    : r == CONN_EOF	? "the client left"
-				: c->tls_api->error(c->tls);
+	    : keeper_reason[0] != '\0' ? keeper_reason
+				       : c->tls_api->error(c->tls);
 	/* A log of the clients' doings, not of ours. */
 	log_event(LOG_INFO, "tls", "result", "failed", "client", s->peer.addr,
 	    "reason", why, NULL);

@@ -65,8 +65,8 @@ keep_words(struct upstream *up, size_t *used, const struct conn_line *line)
 typedef void offer_fn(struct upstream *up, const char *text);
 
 /*
- * Reads one reply. Its code, or -1 with the reason set. With `offer` each line
- * is shown to it and no words are kept but the last line.
+ * Reads one reply. Its code, or -1 with the reason set. With `offer` each
+ * line of a 2xx is shown to it, and none is kept but the last.
  */
 static int
 read_reply(struct upstream *up, const char *step, offer_fn *offer)
@@ -90,7 +90,7 @@ read_reply(struct upstream *up, const char *step, offer_fn *offer)
 			return -1;
 		}
 		first = code;
-		if (offer != NULL) {
+		if (offer != NULL && code / 100 == 2) {
 			used = 0;
 			if (n > 0 && line.len > 4)
 				offer(up, line.text + 4);

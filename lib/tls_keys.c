@@ -32,11 +32,11 @@
 
 #include "lib/tls_keys.h"
 
-#define MAX_FILE	(256 * 1024)
-#define MAX_PASSPHRASE	1024
-#define MAX_POINT	133  /* P-521's */
-#define MAX_NUMBER	1024 /* octets: an RSA key of 8192 bits */
-#define RSA_NUMBERS	8
+#define MAX_FILE       (256 * 1024)
+#define MAX_PASSPHRASE 1024
+#define MAX_POINT      133 /* P-521's */
+#define MAX_NUMBER     1024 /* octets: an RSA key of 8192 bits */
+#define RSA_NUMBERS    8
 
 struct key {
 	EVP_PKEY *pkey;
@@ -74,7 +74,11 @@ struct leaf {
 	struct bytes bits;
 };
 
-enum match { MATCH, MISMATCH, UNREADABLE };
+enum match {
+	MATCH,
+	MISMATCH,
+	UNREADABLE
+};
 
 /* Where a key's fault is, for the one line of text. */
 struct place {
@@ -85,8 +89,8 @@ struct place {
 static int
 fail(const struct place *at, const char *why)
 {
-	(void)snprintf(at->err, TLS_ERROR_SIZE, "%s %s: %s", at->directive,
-	    at->path, why);
+	(void)snprintf(
+	    at->err, TLS_ERROR_SIZE, "%s %s: %s", at->directive, at->path, why);
 	return -1;
 }
 
@@ -167,8 +171,8 @@ pem_next(BIO *bio, struct pem *pem)
 {
 	unsigned long error;
 
-	if (PEM_read_bio(bio, &pem->name, &pem->header, &pem->data,
-		&pem->len) == 1)
+	if (PEM_read_bio(
+		bio, &pem->name, &pem->header, &pem->data, &pem->len) == 1)
 		return 1;
 	error = ERR_peek_last_error();
 	ERR_clear_error();
@@ -210,7 +214,7 @@ static bool
 der_integer(struct bytes *in, struct bytes *body)
 {
 	return der_take(in, V_ASN1_INTEGER, V_ASN1_UNIVERSAL, body) &&
-	    body->len > 0;
+	       body->len > 0;
 }
 
 static bool
@@ -277,8 +281,9 @@ parse_leaf(struct bytes certificate, struct leaf *leaf)
 	X509_ALGOR_free(algorithm);
 	info.len -= (size_t)(p - info.p);
 	info.p = p;
-	if (!der_take(&info, V_ASN1_BIT_STRING, V_ASN1_UNIVERSAL,
-		&leaf->bits) || leaf->bits.len < 2 || leaf->bits.p[0] != 0)
+	if (!der_take(
+		&info, V_ASN1_BIT_STRING, V_ASN1_UNIVERSAL, &leaf->bits) ||
+	    leaf->bits.len < 2 || leaf->bits.p[0] != 0)
 		return false;
 	leaf->bits.p++; /* the number of unused bits */
 	leaf->bits.len--;
@@ -321,12 +326,11 @@ to_native(const struct bytes *number, unsigned char *out)
 static enum match
 make_rsa(struct bytes numbers[RSA_NUMBERS], EVP_PKEY **pkey)
 {
-	static const char *const names[RSA_NUMBERS] = {
-		OSSL_PKEY_PARAM_RSA_N, OSSL_PKEY_PARAM_RSA_E,
-		OSSL_PKEY_PARAM_RSA_D, OSSL_PKEY_PARAM_RSA_FACTOR1,
-		OSSL_PKEY_PARAM_RSA_FACTOR2, OSSL_PKEY_PARAM_RSA_EXPONENT1,
-		OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1
-	};
+	static const char *const names[RSA_NUMBERS] = {OSSL_PKEY_PARAM_RSA_N,
+	    OSSL_PKEY_PARAM_RSA_E, OSSL_PKEY_PARAM_RSA_D,
+	    OSSL_PKEY_PARAM_RSA_FACTOR1, OSSL_PKEY_PARAM_RSA_FACTOR2,
+	    OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2,
+	    OSSL_PKEY_PARAM_RSA_COEFFICIENT1};
 	unsigned char native[RSA_NUMBERS][MAX_NUMBER];
 	OSSL_PARAM params[RSA_NUMBERS + 1];
 	size_t i;
@@ -426,8 +430,7 @@ parse_ed25519(struct bytes der, const struct leaf *leaf, EVP_PKEY **pkey)
 
 /* A key of the type `type`, in the form that type has. */
 static enum match
-parse_key(
-    int type, struct bytes der, const struct leaf *leaf, EVP_PKEY **pkey)
+parse_key(int type, struct bytes der, const struct leaf *leaf, EVP_PKEY **pkey)
 {
 	if (type != leaf->type)
 		return MISMATCH;
@@ -439,8 +442,7 @@ parse_key(
 }
 
 static enum match
-parse_pkcs8(
-    PKCS8_PRIV_KEY_INFO *p8, const struct leaf *leaf, EVP_PKEY **pkey)
+parse_pkcs8(PKCS8_PRIV_KEY_INFO *p8, const struct leaf *leaf, EVP_PKEY **pkey)
 {
 	const ASN1_OBJECT *oid;
 	enum match m = UNREADABLE;
@@ -462,10 +464,12 @@ parse_plain(const char *name, struct bytes der, const struct leaf *leaf,
     EVP_PKEY **pkey)
 {
 	const unsigned char *p = der.p;
+	PKCS8_PRIV_KEY_INFO *p8;
 
-	if (strcmp(name, PEM_STRING_PKCS8INF) == 0)
-		return parse_pkcs8(d2i_PKCS8_PRIV_KEY_INFO(NULL, &p,
-				       (long)der.len), leaf, pkey);
+	if (strcmp(name, PEM_STRING_PKCS8INF) == 0) {
+		p8 = d2i_PKCS8_PRIV_KEY_INFO(NULL, &p, (long)der.len);
+		return parse_pkcs8(p8, leaf, pkey);
+	}
 	if (strcmp(name, PEM_STRING_RSA) == 0)
 		return parse_key(EVP_PKEY_RSA, der, leaf, pkey);
 	if (strcmp(name, PEM_STRING_ECPRIVATEKEY) == 0)
@@ -479,7 +483,7 @@ static bool
 is_encrypted(const struct pem *pem)
 {
 	return strcmp(pem->name, PEM_STRING_PKCS8) == 0 ||
-	    pem->header[0] != '\0';
+	       pem->header[0] != '\0';
 }
 
 /* Takes the next line; one that is empty or too long is passed over. */
@@ -524,12 +528,13 @@ give_passphrase(char *buf, int size, int rwflag, void *passphrase)
  * name, so those that OpenSSL itself writes are made known here.
  */
 static enum match
-open_traditional(struct pem *pem, char *passphrase, const struct leaf *leaf,
-    EVP_PKEY **pkey)
+open_traditional(
+    struct pem *pem, char *passphrase, const struct leaf *leaf, EVP_PKEY **pkey)
 {
 	struct file copy = {malloc((size_t)pem->len), (size_t)pem->len};
 	enum match m = UNREADABLE;
 	EVP_CIPHER_INFO cipher;
+	struct bytes der;
 	long len = pem->len;
 
 	(void)EVP_add_cipher(EVP_aes_128_cbc());
@@ -540,10 +545,12 @@ open_traditional(struct pem *pem, char *passphrase, const struct leaf *leaf,
 		return UNREADABLE;
 	memcpy(copy.p, pem->data, copy.len);
 	if (PEM_get_EVP_CIPHER_INFO(pem->header, &cipher) == 1 &&
-	    PEM_do_header(&cipher, copy.p, &len, give_passphrase,
-		passphrase) == 1)
-		m = parse_plain(pem->name,
-		    (struct bytes){copy.p, (size_t)len}, leaf, pkey);
+	    PEM_do_header(&cipher, copy.p, &len, give_passphrase, passphrase) ==
+		1) {
+		der.p = copy.p;
+		der.len = (size_t)len;
+		m = parse_plain(pem->name, der, leaf, pkey);
+	}
 	wipe(&copy);
 	return m;
 }
@@ -557,8 +564,7 @@ open_pkcs8(const struct pem *pem, const char *passphrase,
 	PKCS8_PRIV_KEY_INFO *p8 = NULL;
 
 	if (sealed != NULL)
-		p8 = PKCS8_decrypt(
-		    sealed, passphrase, (int)strlen(passphrase));
+		p8 = PKCS8_decrypt(sealed, passphrase, (int)strlen(passphrase));
 	X509_SIG_free(sealed);
 	return parse_pkcs8(p8, leaf, pkey);
 }
@@ -570,10 +576,12 @@ open_encrypted(struct pem *pem, struct bytes lines, const struct leaf *leaf,
 	char passphrase[MAX_PASSPHRASE];
 	enum match m = UNREADABLE;
 
-	while (m == UNREADABLE && next_line(&lines, passphrase))
-		m = pem->header[0] != '\0' ?
-		    open_traditional(pem, passphrase, leaf, pkey) :
-		    open_pkcs8(pem, passphrase, leaf, pkey);
+	while (m == UNREADABLE && next_line(&lines, passphrase)) {
+		if (pem->header[0] != '\0')
+			m = open_traditional(pem, passphrase, leaf, pkey);
+		else
+			m = open_pkcs8(pem, passphrase, leaf, pkey);
+	}
 	explicit_bzero(passphrase, sizeof(passphrase));
 	return m;
 }
@@ -581,25 +589,27 @@ open_encrypted(struct pem *pem, struct bytes lines, const struct leaf *leaf,
 /* Loading. */
 
 static int
-take_key(const struct place *at, struct pem *pem, const struct file *lines,
+take_key(const struct place *at, struct pem *pem, struct bytes lines,
     const struct leaf *leaf, struct key *key)
 {
 	struct bytes der = {pem->data, (size_t)pem->len};
-	bool encrypted = is_encrypted(pem);
+	const char *why;
 	enum match m;
 
 	key->type = leaf->type;
-	m = encrypted ? open_encrypted(pem,
-	    (struct bytes){lines->p, lines->len}, leaf, &key->pkey) :
-	    parse_plain(pem->name, der, leaf, &key->pkey);
+	if (is_encrypted(pem)) {
+		m = open_encrypted(pem, lines, leaf, &key->pkey);
+		why = "encrypted, and no line of ssl_password_file opens it";
+	} else {
+		m = parse_plain(pem->name, der, leaf, &key->pkey);
+		why = "not a key of a kind that is served: RSA, EC or Ed25519";
+	}
 	ERR_clear_error();
 	if (m == MATCH)
 		return 0;
 	if (m == MISMATCH)
-		return fail(at, "the key does not belong to ssl_certificate");
-	return fail(at, encrypted ?
-	    "encrypted, and no line of ssl_password_file opens it" :
-	    "not a key of a kind that is served: RSA, EC or Ed25519");
+		why = "the key does not belong to ssl_certificate";
+	return fail(at, why);
 }
 
 static bool
@@ -609,13 +619,13 @@ is_key(const struct pem *pem)
 	size_t len = strlen(pem->name);
 
 	return len >= sizeof(end) - 1 &&
-	    strcmp(pem->name + len - (sizeof(end) - 1), end) == 0;
+	       strcmp(pem->name + len - (sizeof(end) - 1), end) == 0;
 }
 
 /* The first key of the file; what else is in it does not matter. */
 static int
-load_key(const struct place *at, const struct file *lines,
-    const struct leaf *leaf, struct key *key)
+load_key(const struct place *at, struct bytes lines, const struct leaf *leaf,
+    struct key *key)
 {
 	struct file file = {0};
 	struct pem pem = {0};
@@ -625,10 +635,10 @@ load_key(const struct place *at, const struct file *lines,
 	if (read_file(at, true, &file) == -1)
 		return -1;
 	bio = BIO_new_mem_buf(file.p, (int)file.len);
-	while ((r = bio != NULL ? pem_next(bio, &pem) : -1) == 1) {
-		if (is_key(&pem))
-			break;
+	r = bio != NULL ? pem_next(bio, &pem) : -1;
+	while (r == 1 && !is_key(&pem)) {
 		pem_free(&pem);
+		r = pem_next(bio, &pem);
 	}
 	if (r == 1)
 		r = take_key(at, &pem, lines, leaf, key);
@@ -669,8 +679,9 @@ collect(struct file *file, struct key *key)
 	struct pem pem = {0};
 	int r = 1;
 
-	while (why == NULL &&
-	    (r = bio != NULL ? pem_next(bio, &pem) : -1) == 1) {
+	if (bio == NULL)
+		return strerror(ENOMEM);
+	while (why == NULL && (r = pem_next(bio, &pem)) == 1) {
 		if (strcmp(pem.name, PEM_STRING_X509) == 0 ||
 		    strcmp(pem.name, PEM_STRING_X509_OLD) == 0)
 			why = append(key, &pem);
@@ -699,7 +710,7 @@ load_chain(const struct place *at, struct key *key, struct leaf *leaf)
 		return fail(at, why);
 	first.p = key->chain + 3;
 	first.len = (size_t)key->chain[0] << 16 | (size_t)key->chain[1] << 8 |
-	    key->chain[2];
+		    key->chain[2];
 	if (!parse_leaf(first, leaf))
 		return fail(at, "the first certificate is broken");
 	if (leaf->type != EVP_PKEY_RSA && leaf->type != EVP_PKEY_EC &&
@@ -733,7 +744,8 @@ tls_keys_load(char *const *certificates, char *const *keys, size_t count,
 
 		loaded->count++;
 		if (load_chain(&chain, &loaded->key[i], &leaf) == -1 ||
-		    load_key(&key, &lines, &leaf, &loaded->key[i]) == -1)
+		    load_key(&key, (struct bytes){lines.p, lines.len}, &leaf,
+			&loaded->key[i]) == -1)
 			goto err;
 	}
 	wipe(&lines);
@@ -779,21 +791,20 @@ struct scheme {
 	enum tls_scheme scheme;
 	int type;
 	const char *digest; /* NULL: none apart from the signature's own */
-	int padding;	    /* of RSA */
+	int padding; /* of RSA */
 };
 
 static const struct scheme schemes[] = {
-	{TLS_RSA_PKCS1_SHA256, EVP_PKEY_RSA, "SHA256", RSA_PKCS1_PADDING},
-	{TLS_RSA_PKCS1_SHA384, EVP_PKEY_RSA, "SHA384", RSA_PKCS1_PADDING},
-	{TLS_RSA_PKCS1_SHA512, EVP_PKEY_RSA, "SHA512", RSA_PKCS1_PADDING},
-	{TLS_RSA_PSS_SHA256, EVP_PKEY_RSA, "SHA256", RSA_PKCS1_PSS_PADDING},
-	{TLS_RSA_PSS_SHA384, EVP_PKEY_RSA, "SHA384", RSA_PKCS1_PSS_PADDING},
-	{TLS_RSA_PSS_SHA512, EVP_PKEY_RSA, "SHA512", RSA_PKCS1_PSS_PADDING},
-	{TLS_ECDSA_SHA256, EVP_PKEY_EC, "SHA256", 0},
-	{TLS_ECDSA_SHA384, EVP_PKEY_EC, "SHA384", 0},
-	{TLS_ECDSA_SHA512, EVP_PKEY_EC, "SHA512", 0},
-	{TLS_ED25519, EVP_PKEY_ED25519, NULL, 0}
-};
+    {TLS_RSA_PKCS1_SHA256, EVP_PKEY_RSA, "SHA256", RSA_PKCS1_PADDING},
+    {TLS_RSA_PKCS1_SHA384, EVP_PKEY_RSA, "SHA384", RSA_PKCS1_PADDING},
+    {TLS_RSA_PKCS1_SHA512, EVP_PKEY_RSA, "SHA512", RSA_PKCS1_PADDING},
+    {TLS_RSA_PSS_SHA256, EVP_PKEY_RSA, "SHA256", RSA_PKCS1_PSS_PADDING},
+    {TLS_RSA_PSS_SHA384, EVP_PKEY_RSA, "SHA384", RSA_PKCS1_PSS_PADDING},
+    {TLS_RSA_PSS_SHA512, EVP_PKEY_RSA, "SHA512", RSA_PKCS1_PSS_PADDING},
+    {TLS_ECDSA_SHA256, EVP_PKEY_EC, "SHA256", 0},
+    {TLS_ECDSA_SHA384, EVP_PKEY_EC, "SHA384", 0},
+    {TLS_ECDSA_SHA512, EVP_PKEY_EC, "SHA512", 0},
+    {TLS_ED25519, EVP_PKEY_ED25519, NULL, 0}};
 
 static const struct scheme *
 find_scheme(enum tls_scheme scheme, int type)
@@ -838,9 +849,9 @@ is_key_exchange(const unsigned char *data, size_t len)
 		unsigned curve;
 		size_t point;
 	} curves[] = {
-		{23, 65}, {24, 97}, {25, 133},	/* P-256, P-384, P-521 */
-		{26, 65}, {27, 97}, {28, 129},	/* Brainpool's */
-		{29, 32}, {30, 56}		/* X25519, X448 */
+	    {23, 65}, {24, 97}, {25, 133}, /* P-256, P-384, P-521 */
+	    {26, 65}, {27, 97}, {28, 129}, /* Brainpool's */
+	    {29, 32}, {30, 56} /* X25519, X448 */
 	};
 	const unsigned char *params = data + 64;
 	size_t i;
@@ -870,14 +881,13 @@ set_padding(EVP_PKEY_CTX *ctx, const struct scheme *s)
 	if (EVP_PKEY_CTX_set_rsa_padding(ctx, s->padding) != 1)
 		return false;
 	return s->padding == RSA_PKCS1_PADDING ||
-	    EVP_PKEY_CTX_set_rsa_pss_saltlen(
-		ctx, RSA_PSS_SALTLEN_DIGEST) == 1;
+	       EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) ==
+		   1;
 }
 
 ssize_t
-tls_keys_sign(const struct tls_keys *keys, unsigned key,
-    enum tls_scheme scheme, const void *data, size_t len, unsigned char *sig,
-    size_t size)
+tls_keys_sign(const struct tls_keys *keys, unsigned key, enum tls_scheme scheme,
+    const void *data, size_t len, unsigned char *sig, size_t size)
 {
 	const struct scheme *s;
 	EVP_PKEY_CTX *pctx;

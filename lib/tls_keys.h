@@ -12,8 +12,8 @@ struct tls_keys *tls_keys_load(char *const *certificates, char *const *keys,
 void tls_keys_free(struct tls_keys *keys);
 ssize_t tls_keys_certificates(const struct tls_keys *keys, unsigned key,
     unsigned char *chain, size_t size);
-ssize_t tls_keys_sign(const struct tls_keys *keys, unsigned key,
-    enum tls_scheme scheme, const void *data, size_t len, unsigned char *sig,
-    size_t size);
+ssize_t
+tls_keys_sign(const struct tls_keys *keys, unsigned key, enum tls_scheme scheme,
+    const void *data, size_t len, unsigned char *sig, size_t size);
 
 #endif

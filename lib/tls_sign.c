@@ -37,10 +37,22 @@ struct key {
 	unsigned number;
 };
 
-enum kind { RSA_PKCS1, RSA_PSS, ECDSA, ED25519, KINDS };
+enum kind {
+	RSA_PKCS1,
+	RSA_PSS,
+	ECDSA,
+	ED25519,
+	KINDS
+};
 
 /* Digests; the last is for what is signed without one. */
-enum digest { SHA256, SHA384, SHA512, NONE, DIGESTS };
+enum digest {
+	SHA256,
+	SHA384,
+	SHA512,
+	NONE,
+	DIGESTS
+};
 
 /* One signature in the making. */
 struct signing {
@@ -50,13 +62,11 @@ struct signing {
 };
 
 static const enum tls_scheme schemes[KINDS][DIGESTS] = {
-	[RSA_PKCS1] = { TLS_RSA_PKCS1_SHA256, TLS_RSA_PKCS1_SHA384,
-	    TLS_RSA_PKCS1_SHA512, 0 },
-	[RSA_PSS] = { TLS_RSA_PSS_SHA256, TLS_RSA_PSS_SHA384,
-	    TLS_RSA_PSS_SHA512, 0 },
-	[ECDSA] = { TLS_ECDSA_SHA256, TLS_ECDSA_SHA384, TLS_ECDSA_SHA512, 0 },
-	[ED25519] = { 0, 0, 0, TLS_ED25519 }
-};
+    [RSA_PKCS1] = {TLS_RSA_PKCS1_SHA256, TLS_RSA_PKCS1_SHA384,
+	TLS_RSA_PKCS1_SHA512, 0},
+    [RSA_PSS] = {TLS_RSA_PSS_SHA256, TLS_RSA_PSS_SHA384, TLS_RSA_PSS_SHA512, 0},
+    [ECDSA] = {TLS_ECDSA_SHA256, TLS_ECDSA_SHA384, TLS_ECDSA_SHA512, 0},
+    [ED25519] = {0, 0, 0, TLS_ED25519}};
 
 /* The key. */
 
@@ -96,9 +106,7 @@ static const OSSL_PARAM *
 key_import_types(int selection)
 {
 	static const OSSL_PARAM types[] = {
-		OSSL_PARAM_octet_string(PARAM_KEY, NULL, 0),
-		OSSL_PARAM_END
-	};
+	    OSSL_PARAM_octet_string(PARAM_KEY, NULL, 0), OSSL_PARAM_END};
 
 	(void)selection;
 	return types;
@@ -122,7 +130,7 @@ key_export(void *data, int selection, OSSL_CALLBACK *callback, void *arg)
 static const OSSL_PARAM *
 key_export_types(int selection)
 {
-	static const OSSL_PARAM none[] = { OSSL_PARAM_END };
+	static const OSSL_PARAM none[] = {OSSL_PARAM_END};
 
 	(void)selection;
 	return none;
@@ -149,15 +157,13 @@ static const OSSL_PARAM *
 key_gettable_params(void *provctx)
 {
 	static const OSSL_PARAM gettable[] = {
-		OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),
-		OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),
-		OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL),
-		OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
-		OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_DEFAULT_DIGEST, NULL, 0),
-		OSSL_PARAM_utf8_string(
-		    OSSL_PKEY_PARAM_MANDATORY_DIGEST, NULL, 0),
-		OSSL_PARAM_END
-	};
+	    OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),
+	    OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),
+	    OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL),
+	    OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
+	    OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_DEFAULT_DIGEST, NULL, 0),
+	    OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_MANDATORY_DIGEST, NULL, 0),
+	    OSSL_PARAM_END};
 
 	(void)provctx;
 	return gettable;
@@ -191,11 +197,10 @@ static enum digest
 find_digest(const char *name)
 {
 	static const char *const names[][2] = {
-		[SHA256] = { "SHA2-256", "SHA256" },
-		[SHA384] = { "SHA2-384", "SHA384" },
-		[SHA512] = { "SHA2-512", "SHA512" },
-		[NONE] = { "", "" }
-	};
+	    [SHA256] = {"SHA2-256", "SHA256"},
+	    [SHA384] = {"SHA2-384", "SHA384"},
+	    [SHA512] = {"SHA2-512", "SHA512"},
+	    [NONE] = {"", ""}};
 	enum digest d;
 
 	if (name == NULL)
@@ -231,7 +236,7 @@ is_tls_salt(const OSSL_PARAM *p)
 	if (p->data_type == OSSL_PARAM_UTF8_STRING)
 		return strcmp(p->data, OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST) == 0;
 	return OSSL_PARAM_get_int(p, &length) == 1 &&
-	    length == RSA_PSS_SALTLEN_DIGEST;
+	       length == RSA_PSS_SALTLEN_DIGEST;
 }
 
 static int
@@ -253,11 +258,9 @@ static const OSSL_PARAM *
 signing_settable_params(void *data, void *provctx)
 {
 	static const OSSL_PARAM settable[] = {
-		OSSL_PARAM_int(OSSL_SIGNATURE_PARAM_PAD_MODE, NULL),
-		OSSL_PARAM_utf8_string(
-		    OSSL_SIGNATURE_PARAM_PSS_SALTLEN, NULL, 0),
-		OSSL_PARAM_END
-	};
+	    OSSL_PARAM_int(OSSL_SIGNATURE_PARAM_PAD_MODE, NULL),
+	    OSSL_PARAM_utf8_string(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, NULL, 0),
+	    OSSL_PARAM_END};
 
 	(void)data;
 	(void)provctx;
@@ -271,8 +274,12 @@ signing_init(
 	struct signing *s = data;
 
 	s->key = keydata;
-	s->kind = EVP_PKEY_is_a(s->key->public, "RSA") ? RSA_PKCS1 :
-	    EVP_PKEY_is_a(s->key->public, "EC") ? ECDSA : ED25519;
+	if (EVP_PKEY_is_a(s->key->public, "RSA"))
+		s->kind = RSA_PKCS1;
+	else if (EVP_PKEY_is_a(s->key->public, "EC"))
+		s->kind = ECDSA;
+	else
+		s->kind = ED25519;
 	s->digest = find_digest(digest);
 	if (s->digest == DIGESTS || schemes[s->kind][s->digest] == 0)
 		return 0;
@@ -305,46 +312,42 @@ signing_sign(void *data, unsigned char *sig, size_t *siglen, size_t sigsize,
 
 /* The provider. */
 
-#define FUNCTION(id, f) { id, (void (*)(void))f }
+#define FUNCTION(f) ((void (*)(void))(f))
 
 static const OSSL_DISPATCH key_functions[] = {
-	FUNCTION(OSSL_FUNC_KEYMGMT_NEW, key_new),
-	FUNCTION(OSSL_FUNC_KEYMGMT_FREE, key_free),
-	FUNCTION(OSSL_FUNC_KEYMGMT_HAS, key_has),
-	FUNCTION(OSSL_FUNC_KEYMGMT_IMPORT, key_import),
-	FUNCTION(OSSL_FUNC_KEYMGMT_IMPORT_TYPES, key_import_types),
-	FUNCTION(OSSL_FUNC_KEYMGMT_EXPORT, key_export),
-	FUNCTION(OSSL_FUNC_KEYMGMT_EXPORT_TYPES, key_export_types),
-	FUNCTION(OSSL_FUNC_KEYMGMT_GET_PARAMS, key_get_params),
-	FUNCTION(OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, key_gettable_params),
-	FUNCTION(OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, key_operation_name),
-	{ 0, NULL }
-};
+    {OSSL_FUNC_KEYMGMT_NEW, FUNCTION(key_new)},
+    {OSSL_FUNC_KEYMGMT_FREE, FUNCTION(key_free)},
+    {OSSL_FUNC_KEYMGMT_HAS, FUNCTION(key_has)},
+    {OSSL_FUNC_KEYMGMT_IMPORT, FUNCTION(key_import)},
+    {OSSL_FUNC_KEYMGMT_IMPORT_TYPES, FUNCTION(key_import_types)},
+    {OSSL_FUNC_KEYMGMT_EXPORT, FUNCTION(key_export)},
+    {OSSL_FUNC_KEYMGMT_EXPORT_TYPES, FUNCTION(key_export_types)},
+    {OSSL_FUNC_KEYMGMT_GET_PARAMS, FUNCTION(key_get_params)},
+    {OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, FUNCTION(key_gettable_params)},
+    {OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, FUNCTION(key_operation_name)},
+    {0, NULL}};
 
 static const OSSL_DISPATCH signature_functions[] = {
-	FUNCTION(OSSL_FUNC_SIGNATURE_NEWCTX, signing_new),
-	FUNCTION(OSSL_FUNC_SIGNATURE_FREECTX, signing_free),
-	FUNCTION(OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, signing_init),
-	FUNCTION(OSSL_FUNC_SIGNATURE_DIGEST_SIGN, signing_sign),
-	FUNCTION(OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS, signing_set_params),
-	FUNCTION(
-	    OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS, signing_settable_params),
-	{ 0, NULL }
-};
+    {OSSL_FUNC_SIGNATURE_NEWCTX, FUNCTION(signing_new)},
+    {OSSL_FUNC_SIGNATURE_FREECTX, FUNCTION(signing_free)},
+    {OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, FUNCTION(signing_init)},
+    {OSSL_FUNC_SIGNATURE_DIGEST_SIGN, FUNCTION(signing_sign)},
+    {OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS, FUNCTION(signing_set_params)},
+    {OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS,
+	FUNCTION(signing_settable_params)},
+    {0, NULL}};
 
 static const OSSL_ALGORITHM *
 query(void *provctx, int operation, int *no_cache)
 {
 	static const OSSL_ALGORITHM keys[] = {
-		{ "RSA:rsaEncryption", PROPERTY, key_functions, NULL },
-		{ "EC:id-ecPublicKey", PROPERTY, key_functions, NULL },
-		{ "ED25519", PROPERTY, key_functions, NULL },
-		{ NULL, NULL, NULL, NULL }
-	};
+	    {"RSA:rsaEncryption", PROPERTY, key_functions, NULL},
+	    {"EC:id-ecPublicKey", PROPERTY, key_functions, NULL},
+	    {"ED25519", PROPERTY, key_functions, NULL},
+	    {NULL, NULL, NULL, NULL}};
 	static const OSSL_ALGORITHM signatures[] = {
-		{ PROVIDER, PROPERTY, signature_functions, NULL },
-		{ NULL, NULL, NULL, NULL }
-	};
+	    {PROVIDER, PROPERTY, signature_functions, NULL},
+	    {NULL, NULL, NULL, NULL}};
 
 	(void)provctx;
 	*no_cache = 0;
@@ -358,9 +361,7 @@ provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
     const OSSL_DISPATCH **out, void **provctx)
 {
 	static const OSSL_DISPATCH functions[] = {
-		FUNCTION(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
-		{ 0, NULL }
-	};
+	    {OSSL_FUNC_PROVIDER_QUERY_OPERATION, FUNCTION(query)}, {0, NULL}};
 
 	(void)in;
 	*out = functions;
@@ -375,7 +376,8 @@ provider_load(void)
 	static bool loaded;
 
 	if (!loaded)
-		loaded = OSSL_PROVIDER_load(NULL, "default") != NULL &&
+		loaded =
+		    OSSL_PROVIDER_load(NULL, "default") != NULL &&
 		    OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init) &&
 		    OSSL_PROVIDER_load(NULL, PROVIDER) != NULL;
 	return loaded;
@@ -387,9 +389,8 @@ tls_sign_key(
 {
 	struct key key = {public, keyring, number};
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_octet_string(PARAM_KEY, &key, sizeof(key)),
-		OSSL_PARAM_END
-	};
+	    OSSL_PARAM_octet_string(PARAM_KEY, &key, sizeof(key)),
+	    OSSL_PARAM_END};
 	EVP_PKEY *pkey = NULL;
 	EVP_PKEY_CTX *ctx;
 

@@ -5,6 +5,7 @@
  */
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -29,7 +30,13 @@
 extern const struct tls_api tls_api;
 static const struct tls_api *const api = &tls_api;
 
-enum { RSA_KEY, P256_KEY, P384_KEY, ED_KEY, KEYS };
+enum {
+	RSA_KEY,
+	P256_KEY,
+	P384_KEY,
+	ED_KEY,
+	KEYS
+};
 
 static struct {
 	const char *name;
@@ -37,8 +44,7 @@ static struct {
 	X509 *x509;
 	char key[64], certificate[64];
 } made[KEYS] = {
-	{.name = "rsa"}, {.name = "p256"}, {.name = "p384"}, {.name = "ed"}
-};
+    {.name = "rsa"}, {.name = "p256"}, {.name = "p384"}, {.name = "ed"}};
 
 static char folder[] = "/tmp/t-tls-XXXXXX";
 static char err[TLS_ERROR_SIZE];
@@ -55,6 +61,7 @@ create(const char *path, mode_t mode)
 	return fdopen(fd, "w");
 }
 
+/* Until some calls later. */
 static const char *
 in_folder(const char *name)
 {
@@ -96,38 +103,104 @@ make_certificate(EVP_PKEY *pkey)
 	return x509;
 }
 
+static const char *
+name_of(int i, const char *suffix)
+{
+	char name[32];
+
+	(void)snprintf(name, sizeof(name), "%s.%s", made[i].name, suffix);
+	return in_folder(name);
+}
+
+static void
+write_key(const char *path, EVP_PKEY *pkey, const EVP_CIPHER *cipher,
+    const char *passphrase, bool traditional)
+{
+	int len = passphrase != NULL ? (int)strlen(passphrase) : 0;
+	BIO *bio = BIO_new_fp(create(path, 0640), BIO_CLOSE);
+
+	if (traditional)
+		assert_true(
+		    PEM_write_bio_PrivateKey_traditional(bio, pkey, cipher,
+			(const unsigned char *)passphrase, len, NULL, NULL));
+	else
+		assert_true(PEM_write_bio_PKCS8PrivateKey(
+		    bio, pkey, cipher, passphrase, len, NULL, NULL));
+	assert_int_equal(BIO_free(bio), 1);
+}
+
 static void
 make(int i, EVP_PKEY *pkey)
 {
-	FILE *f;
+	X509 *x509 = make_certificate(pkey);
+	FILE *f = create(name_of(i, "crt"), 0644);
 
-	assert_non_null(pkey);
-	made[i].pkey = pkey;
-	made[i].x509 = make_certificate(pkey);
-	(void)snprintf(made[i].key, sizeof(made[i].key), "%s/%s.key", folder,
-	    made[i].name);
-	(void)snprintf(made[i].certificate, sizeof(made[i].certificate),
-	    "%s/%s.crt", folder, made[i].name);
-	f = create(made[i].key, 0600);
-	assert_true(PEM_write_PrivateKey(f, pkey, NULL, NULL, 0, NULL, NULL));
+	assert_true(PEM_write_X509(f, x509));
 	assert_int_equal(fclose(f), 0);
-	f = create(made[i].certificate, 0644);
-	assert_true(PEM_write_X509(f, made[i].x509));
-	assert_int_equal(fclose(f), 0);
+	X509_free(x509);
+	write_key(name_of(i, "key"), pkey, NULL, NULL, false);
+	write_key(name_of(i, "256"), pkey, EVP_aes_256_cbc(), "secret", false);
+	write_key(name_of(i, "128"), pkey, EVP_aes_128_cbc(), "other", false);
+	write_key(name_of(i, "bad"), pkey, EVP_aes_256_cbc(), "Secret", false);
+	if (i != ED_KEY) {
+		write_key(name_of(i, "old"), pkey, NULL, NULL, true);
+		write_key(name_of(i, "old-aes"), pkey, EVP_aes_256_cbc(),
+		    "secret", true);
+		write_key(name_of(i, "old-des"), pkey, EVP_des_ede3_cbc(),
+		    "other", true);
+		write_key(name_of(i, "old-bad"), pkey, EVP_aes_256_cbc(),
+		    "Secret", true);
+	}
+	EVP_PKEY_free(pkey);
 }
 
+static void
+take(int i)
+{
+	FILE *f;
+
+	(void)snprintf(
+	    made[i].key, sizeof(made[i].key), "%s", name_of(i, "key"));
+	(void)snprintf(made[i].certificate, sizeof(made[i].certificate), "%s",
+	    name_of(i, "crt"));
+	f = fopen(made[i].key, "re");
+	assert_non_null(f);
+	made[i].pkey = PEM_read_PrivateKey(f, NULL, NULL, NULL);
+	(void)fclose(f);
+	f = fopen(made[i].certificate, "re");
+	assert_non_null(f);
+	made[i].x509 = PEM_read_X509(f, NULL, NULL, NULL);
+	(void)fclose(f);
+	assert_non_null(made[i].pkey);
+	assert_non_null(made[i].x509);
+}
+
+/*
+ * The files are made by a process of its own, whose OpenSSL is started in the
+ * ordinary way; in this one the module is the first to start it.
+ */
 static int
 make_all(void **state)
 {
+	int i, status;
+	pid_t pid;
+
 	(void)state;
 	if (mkdtemp(folder) == NULL)
 		return -1;
-	/* OpenSSL is started as the module starts it, before all else. */
+	pid = fork();
+	if (pid == 0) {
+		make(RSA_KEY, EVP_RSA_gen(2048));
+		make(P256_KEY, EVP_EC_gen("P-256"));
+		make(P384_KEY, EVP_EC_gen("P-384"));
+		make(ED_KEY, EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
+		_exit(0);
+	}
+	if (pid == -1 || waitpid(pid, &status, 0) != pid || status != 0)
+		return -1;
 	api->keys_free(api->keys_load(NULL, NULL, 0, "", err));
-	make(RSA_KEY, EVP_RSA_gen(2048));
-	make(P256_KEY, EVP_EC_gen("P-256"));
-	make(P384_KEY, EVP_EC_gen("P-384"));
-	make(ED_KEY, EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
+	for (i = 0; i < KEYS; i++)
+		take(i);
 	return 0;
 }
 
@@ -223,8 +296,10 @@ connect_fds(struct pair *p, bool pipes)
 		p->out = back[0];
 		p->wfd = back[1];
 	} else {
-		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM |
-		    SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+		assert_int_equal(
+		    socketpair(AF_UNIX,
+			SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+		    0);
 		p->rfd = p->wfd = fds[0];
 		p->in = p->out = fds[1];
 	}
@@ -390,20 +465,17 @@ chooses_between_rsa_and_ecdsa(void **state)
 		int version;
 		unsigned key;
 		enum tls_scheme scheme;
-	} rows[] = {
-		{"ECDSA+SHA256", TLS1_3_VERSION, 1, TLS_ECDSA_SHA256},
-		{"ECDSA+SHA256", TLS1_2_VERSION, 1, TLS_ECDSA_SHA256},
-		{"ECDSA+SHA512", TLS1_2_VERSION, 1, TLS_ECDSA_SHA512},
-		{"RSA-PSS+SHA256", TLS1_3_VERSION, 0, TLS_RSA_PSS_SHA256},
-		{"RSA-PSS+SHA384", TLS1_3_VERSION, 0, TLS_RSA_PSS_SHA384},
-		{"RSA-PSS+SHA512", TLS1_2_VERSION, 0, TLS_RSA_PSS_SHA512},
-		{"RSA+SHA256", TLS1_2_VERSION, 0, TLS_RSA_PKCS1_SHA256},
-		{"RSA+SHA384", TLS1_2_VERSION, 0, TLS_RSA_PKCS1_SHA384},
-		{"RSA+SHA512", TLS1_2_VERSION, 0, TLS_RSA_PKCS1_SHA512}
-	};
+	} rows[] = {{"ECDSA+SHA256", TLS1_3_VERSION, 1, TLS_ECDSA_SHA256},
+	    {"ECDSA+SHA256", TLS1_2_VERSION, 1, TLS_ECDSA_SHA256},
+	    {"ECDSA+SHA512", TLS1_2_VERSION, 1, TLS_ECDSA_SHA512},
+	    {"RSA-PSS+SHA256", TLS1_3_VERSION, 0, TLS_RSA_PSS_SHA256},
+	    {"RSA-PSS+SHA384", TLS1_3_VERSION, 0, TLS_RSA_PSS_SHA384},
+	    {"RSA-PSS+SHA512", TLS1_2_VERSION, 0, TLS_RSA_PSS_SHA512},
+	    {"RSA+SHA256", TLS1_2_VERSION, 0, TLS_RSA_PKCS1_SHA256},
+	    {"RSA+SHA384", TLS1_2_VERSION, 0, TLS_RSA_PKCS1_SHA384},
+	    {"RSA+SHA512", TLS1_2_VERSION, 0, TLS_RSA_PKCS1_SHA512}};
 	char *certificates[] = {
-		made[RSA_KEY].certificate, made[P256_KEY].certificate
-	};
+	    made[RSA_KEY].certificate, made[P256_KEY].certificate};
 	char *files[] = {made[RSA_KEY].key, made[P256_KEY].key};
 	struct tls_keys *keys;
 	struct tls_server *server;
@@ -461,20 +533,16 @@ records_the_server_name(void **state)
 {
 	static const struct {
 		const char *sent, *seen;
-	} names[] = {
-		{"mail.example", "mail.example"},
-		{"MX-1.example.", "MX-1.example."},
-		{"mail\r\nevent=auth", ""}, {"a b", ""}, {"a_b", ""},
-		{"\xc3\xa9.example", ""}
-	};
+	} names[] = {{"mail.example", "mail.example"},
+	    {"MX-1.example.", "MX-1.example."}, {"mail\r\nevent=auth", ""},
+	    {"a b", ""}, {"a_b", ""}, {"\xc3\xa9.example", ""}};
 	struct common c;
 	size_t i;
 
 	(void)state;
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		set_up(&c, i % 2 == 0 ? TLS1_2_VERSION : TLS1_3_VERSION);
-		assert_true(SSL_set_tlsext_host_name(
-		    c.p.ssl, names[i].sent));
+		assert_true(SSL_set_tlsext_host_name(c.p.ssl, names[i].sent));
 		must_shake(&c.p);
 		assert_string_equal(
 		    api->facts(c.p.tls)->server_name, names[i].seen);
@@ -491,8 +559,9 @@ shake_with_alpn(const char *list, size_t len, char *selected)
 	bool done;
 
 	set_up(&c, TLS1_3_VERSION);
-	assert_int_equal(SSL_set_alpn_protos(
-	    c.p.ssl, (const unsigned char *)list, (unsigned)len), 0);
+	assert_int_equal(SSL_set_alpn_protos(c.p.ssl,
+			     (const unsigned char *)list, (unsigned)len),
+	    0);
 	done = shake(&c.p) && c.p.want == TLS_DONE;
 	SSL_get0_alpn_selected(c.p.ssl, &name, &n);
 	(void)snprintf(selected, 16, "%.*s", (int)n, (const char *)name);
@@ -500,8 +569,8 @@ shake_with_alpn(const char *list, size_t len, char *selected)
 		assert_int_equal(c.p.want, TLS_ERROR);
 		assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()),
 		    SSL_AD_REASON_OFFSET + SSL_AD_NO_APPLICATION_PROTOCOL);
-		assert_string_equal(api->error(c.p.tls),
-		    "no application protocol");
+		assert_string_equal(
+		    api->error(c.p.tls), "no application protocol");
 	}
 	ERR_clear_error();
 	tear_down(&c);
@@ -573,15 +642,23 @@ is_not_pending_for_half_a_record(void **state)
 	    api->read(c.p.tls, buf, sizeof(buf), &n), TLS_WANT_READ);
 	assert_false(api->pending(c.p.tls));
 	(void)pump_in(&c.p, SIZE_MAX);
-	assert_int_equal(SSL_write(c.p.ssl, "RSET\r\n", 6), 6);
-	(void)pump_in(&c.p, SIZE_MAX);
 	assert_int_equal(api->read(c.p.tls, buf, sizeof(buf), &n), TLS_DONE);
 	assert_int_equal(n, 6);
+	assert_false(api->pending(c.p.tls));
+	/* Two records and a half: the second is read ahead, and some of it. */
+	assert_int_equal(SSL_write(c.p.ssl, "NOOP\r\n", 6), 6);
+	assert_int_equal(SSL_write(c.p.ssl, "RSET\r\n", 6), 6);
+	n = pump_in(&c.p, SIZE_MAX);
+	assert_int_equal(SSL_write(c.p.ssl, "QUIT\r\n", 6), 6);
+	(void)pump_in(&c.p, n / 4);
+	assert_int_equal(api->read(c.p.tls, buf, sizeof(buf), &n), TLS_DONE);
 	assert_memory_equal(buf, "NOOP\r\n", 6);
-	/* The next record was read ahead. */
 	assert_true(api->pending(c.p.tls));
 	assert_int_equal(api->read(c.p.tls, buf, sizeof(buf), &n), TLS_DONE);
 	assert_memory_equal(buf, "RSET\r\n", 6);
+	assert_int_equal(
+	    api->read(c.p.tls, buf, sizeof(buf), &n), TLS_WANT_READ);
+	assert_false(api->pending(c.p.tls));
 	tear_down(&c);
 }
 
@@ -608,7 +685,9 @@ reads_over_records_without_data(void **state)
 static void
 carries_much_both_ways(void **state)
 {
-	enum { SIZE = 300000 };
+	enum {
+		SIZE = 300000
+	};
 	static unsigned char sent[SIZE], got[SIZE];
 	size_t n, at, read_at = 0;
 	enum tls_want want;
@@ -643,8 +722,8 @@ carries_much_both_ways(void **state)
 				assert_int_equal(want, TLS_WANT_WRITE);
 		}
 		(void)pump_out(&c.p);
-		while ((i = SSL_read(c.p.ssl, got + read_at,
-		    (int)(SIZE - read_at))) > 0)
+		while ((i = SSL_read(
+			    c.p.ssl, got + read_at, (int)(SIZE - read_at))) > 0)
 			read_at += (size_t)i;
 	}
 	assert_memory_equal(got, sent, SIZE);
@@ -712,11 +791,9 @@ takes_every_end_for_an_end(void **state)
 static void
 names_a_peer_that_does_not_speak_tls(void **state)
 {
-	static const char *const words[] = {
-		"EHLO client.example\r\n", "QUIT\r\n", "GET / HTTP/1.0\r\n",
-		"POST / HTTP/1.1\r\n", "CONNECT x:25 HTTP/1.0\r\n",
-		"\r\n\r\n\r\n"
-	};
+	static const char *const words[] = {"EHLO client.example\r\n",
+	    "QUIT\r\n", "GET / HTTP/1.0\r\n", "POST / HTTP/1.1\r\n",
+	    "CONNECT x:25 HTTP/1.0\r\n", "\r\n\r\n\r\n"};
 	struct common c;
 	size_t i, n;
 
@@ -730,8 +807,7 @@ names_a_peer_that_does_not_speak_tls(void **state)
 		    api->error(c.p.tls), "not TLS (plain SMTP or HTTP)");
 		/* Broken stays broken, and nothing comes of asking. */
 		assert_int_equal(api->handshake(c.p.tls), TLS_ERROR);
-		assert_int_equal(
-		    api->write(c.p.tls, "x", 1, &n), TLS_ERROR);
+		assert_int_equal(api->write(c.p.tls, "x", 1, &n), TLS_ERROR);
 		assert_string_equal(
 		    api->error(c.p.tls), "not TLS (plain SMTP or HTTP)");
 		api->shutdown(c.p.tls);
@@ -757,10 +833,12 @@ explains_what_went_wrong(void **state)
 	/* A record that was tampered with. */
 	set_up(&c, TLS1_3_VERSION);
 	must_shake(&c.p);
-	assert_int_equal(write(c.p.in, "\x17\3\3\0\x20"
-	    "0123456789abcdef0123456789abcdef", 37), 37);
-	assert_int_equal(
-	    api->read(c.p.tls, buf, sizeof(buf), &n), TLS_ERROR);
+	assert_int_equal(write(c.p.in,
+			     "\x17\3\3\0\x20"
+			     "0123456789abcdef0123456789abcdef",
+			     37),
+	    37);
+	assert_int_equal(api->read(c.p.tls, buf, sizeof(buf), &n), TLS_ERROR);
 	assert_non_null(strstr(api->error(c.p.tls), "bad record mac"));
 	assert_false(api->pending(c.p.tls));
 	tear_down(&c);
@@ -792,8 +870,8 @@ does_not_renegotiate(void **state)
 	    api->read(c.p.tls, buf, sizeof(buf), &n), TLS_WANT_READ);
 	(void)pump_out(&c.p);
 	assert_int_equal(SSL_do_handshake(c.p.ssl), -1);
-	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()),
-	    SSL_R_NO_RENEGOTIATION);
+	assert_int_equal(
+	    ERR_GET_REASON(ERR_peek_last_error()), SSL_R_NO_RENEGOTIATION);
 	ERR_clear_error();
 	tear_down(&c);
 }
@@ -855,12 +933,9 @@ static void
 reads_nginxs_words(void **state)
 {
 	static const char *const good[] = {
-		"TLSv1.2", "TLSv1.3", " TLSv1  TLSv1.1 TLSv1.2\tTLSv1.3 ", ""
-	};
-	static const char *const bad[] = {
-		"TLSv1", "TLSv1 TLSv1.1", "SSLv3", "TLSv1.2 tlsv1.3", "TLSv1.4",
-		"TLSv1.2,TLSv1.3", " "
-	};
+	    "TLSv1.2", "TLSv1.3", " TLSv1  TLSv1.1 TLSv1.2\tTLSv1.3 ", ""};
+	static const char *const bad[] = {"TLSv1", "TLSv1 TLSv1.1", "SSLv3",
+	    "TLSv1.2 tlsv1.3", "TLSv1.4", "TLSv1.2,TLSv1.3", " "};
 	struct tls_settings s = {0};
 	struct tls_server *server;
 	size_t i;
@@ -892,7 +967,7 @@ does_as_it_is_set(void **state)
 {
 	struct tls_settings s = {.protocols = "TLSv1.2",
 	    .ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256:"
-		"ECDHE-ECDSA-AES256-GCM-SHA384",
+		       "ECDHE-ECDSA-AES256-GCM-SHA384",
 	    .ecdh_curve = "secp384r1:prime256v1",
 	    .prefer_server_ciphers = true};
 	struct tls_keys *keys = load_made(P256_KEY);
@@ -904,8 +979,9 @@ does_as_it_is_set(void **state)
 	assert_false(shake(&p));
 	close_pair(&p);
 	open_pair(&p, server, TLS1_2_VERSION);
-	assert_true(SSL_set_cipher_list(p.ssl, "ECDHE-ECDSA-AES256-GCM-SHA384:"
-	    "ECDHE-ECDSA-AES128-GCM-SHA256"));
+	assert_true(
+	    SSL_set_cipher_list(p.ssl, "ECDHE-ECDSA-AES256-GCM-SHA384:"
+				       "ECDHE-ECDSA-AES128-GCM-SHA256"));
 	assert_true(SSL_set1_curves_list(p.ssl, "X25519:P-384:P-256"));
 	must_shake(&p);
 	assert_string_equal(
@@ -917,7 +993,14 @@ does_as_it_is_set(void **state)
 
 /* The keeper's answers, which a server must survive whatever they are. */
 
-enum lie { NO_ANSWER, TOO_LONG, WRONG_SIGNATURE, NO_KEY, GARBAGE, CUT };
+enum lie {
+	NO_ANSWER,
+	TOO_LONG,
+	WRONG_SIGNATURE,
+	NO_KEY,
+	GARBAGE,
+	CUT
+};
 
 struct liar {
 	struct tls_keys *keys;
@@ -972,8 +1055,7 @@ survives_a_keeper_without_certificates(void **state)
 	struct liar liar = {.keys = load_made(P256_KEY)};
 	struct tls_keyring ring = {&liar, liar_certificates, liar_sign};
 	static const enum lie lies[] = {
-		NO_ANSWER, TOO_LONG, NO_KEY, GARBAGE, CUT
-	};
+	    NO_ANSWER, TOO_LONG, NO_KEY, GARBAGE, CUT};
 	struct tls_server *server;
 	size_t i;
 
@@ -1005,12 +1087,12 @@ survives_a_keeper_that_does_not_sign(void **state)
 	assert_int_equal(api->server_keys(server, &ring, err), 0);
 	for (i = 0; i < 6; i++) {
 		liar.lie = lies[i / 2];
-		open_pair(&p, server,
-		    i % 2 == 0 ? TLS1_2_VERSION : TLS1_3_VERSION);
+		open_pair(
+		    &p, server, i % 2 == 0 ? TLS1_2_VERSION : TLS1_3_VERSION);
 		assert_false(shake(&p));
 		assert_int_equal(p.want, TLS_ERROR);
-		assert_string_equal(api->error(p.tls),
-		    "the keeper did not sign the handshake");
+		assert_string_equal(
+		    api->error(p.tls), "the keeper did not sign the handshake");
 		close_pair(&p);
 	}
 	liar.lie = WRONG_SIGNATURE;
@@ -1022,23 +1104,6 @@ survives_a_keeper_that_does_not_sign(void **state)
 }
 
 /* Keys and certificates in files. */
-
-static void
-write_key(const char *path, int i, const EVP_CIPHER *cipher,
-    const char *passphrase, bool traditional)
-{
-	int len = passphrase != NULL ? (int)strlen(passphrase) : 0;
-	BIO *bio = BIO_new_fp(create(path, 0640), BIO_CLOSE);
-
-	if (traditional)
-		assert_true(PEM_write_bio_PrivateKey_traditional(bio,
-		    made[i].pkey, cipher, (const unsigned char *)passphrase,
-		    len, NULL, NULL));
-	else
-		assert_true(PEM_write_bio_PKCS8PrivateKey(bio, made[i].pkey,
-		    cipher, passphrase, len, NULL, NULL));
-	assert_int_equal(BIO_free(bio), 1);
-}
 
 /* Loads key `i` from the file, and has a handshake done with it. */
 static void
@@ -1059,8 +1124,8 @@ must_serve(int i, const char *key, const char *password_file)
 }
 
 static void
-must_refuse(const char *certificate, const char *key,
-    const char *password_file, const char *why)
+must_refuse(const char *certificate, const char *key, const char *password_file,
+    const char *why)
 {
 	assert_null(load(certificate, key, password_file));
 	assert_null(strchr(err, '\n'));
@@ -1071,30 +1136,31 @@ must_refuse(const char *certificate, const char *key,
 static void
 opens_keys_in_every_form(void **state)
 {
-	const char *path = in_folder("form.key");
-	const char *words = write_text("words", "wrong\n\nsecret\r\nother");
+	static const char *const sealed[] = {
+	    "256", "128", "old-aes", "old-des"};
+	char words[64];
+	size_t form;
 	int i;
 
 	(void)state;
+	(void)snprintf(words, sizeof(words), "%s",
+	    write_text("words", "wrong\n\nsecret\r\nother"));
 	for (i = 0; i < KEYS; i++) {
-		write_key(path, i, EVP_aes_256_cbc(), "secret", false);
-		must_serve(i, path, words);
-		must_refuse(made[i].certificate, path, "", "encrypted");
-		write_key(path, i, EVP_aes_128_cbc(), "other", false);
-		must_serve(i, path, words);
-		write_key(path, i, EVP_aes_256_cbc(), "Secret", false);
-		must_refuse(made[i].certificate, path, words, "encrypted");
+		for (form = 0; form < (i == ED_KEY ? 2 : 4); form++) {
+			must_serve(i, name_of(i, sealed[form]), words);
+			must_refuse(made[i].certificate,
+			    name_of(i, sealed[form]), "", "encrypted");
+		}
+		must_refuse(
+		    made[i].certificate, name_of(i, "bad"), words, "encrypted");
+		if (i == ED_KEY)
+			continue;
+		must_serve(i, name_of(i, "old"), "");
+		must_refuse(made[i].certificate, name_of(i, "old-bad"), words,
+		    "encrypted");
 	}
-	for (i = 0; i < ED_KEY; i++) {
-		write_key(path, i, NULL, NULL, true);
-		must_serve(i, path, "");
-		write_key(path, i, EVP_aes_128_cbc(), "secret", true);
-		must_serve(i, path, words);
-		write_key(path, i, EVP_des_ede3_cbc(), "other", true);
-		must_serve(i, path, words);
-		must_refuse(made[i].certificate, path, "", "encrypted");
-	}
-	must_refuse(made[0].certificate, path, "/nowhere", "ssl_password_file");
+	must_refuse(made[0].certificate, made[0].key, "/nowhere",
+	    "ssl_password_file /nowhere: No such file");
 }
 
 /* RFC 5915 has the public point optional. */
@@ -1104,12 +1170,12 @@ opens_a_curves_key_without_its_point(void **state)
 	const char *path = in_folder("pointless.key");
 
 	(void)state;
-	assert_true(EVP_PKEY_set_int_param(made[P256_KEY].pkey,
-	    OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 0));
-	write_key(path, P256_KEY, NULL, NULL, false);
+	assert_true(EVP_PKEY_set_int_param(
+	    made[P256_KEY].pkey, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 0));
+	write_key(path, made[P256_KEY].pkey, NULL, NULL, false);
 	must_serve(P256_KEY, path, "");
-	assert_true(EVP_PKEY_set_int_param(made[P256_KEY].pkey,
-	    OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 1));
+	assert_true(EVP_PKEY_set_int_param(
+	    made[P256_KEY].pkey, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 1));
 }
 
 /* A chain of two and the key, behind parameters and words, in one file. */
@@ -1124,7 +1190,8 @@ finds_key_and_chain_in_one_file(void **state)
 
 	(void)state;
 	assert_true(fputs("Bag Attributes: none\n-----BEGIN EC PARAMETERS-----"
-	    "\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n", f) >= 0);
+			  "\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
+			f) >= 0);
 	assert_true(PEM_write_PrivateKey(
 	    f, made[P256_KEY].pkey, NULL, NULL, 0, NULL, NULL));
 	assert_true(PEM_write_X509(f, made[P256_KEY].x509));
@@ -1152,7 +1219,7 @@ refuses_a_key_that_others_may_read(void **state)
 	size_t i;
 
 	(void)state;
-	write_key(path, P256_KEY, NULL, NULL, false);
+	write_key(path, made[P256_KEY].pkey, NULL, NULL, false);
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		assert_int_equal(chmod(path, modes[i]), 0);
 		must_refuse(made[P256_KEY].certificate, path, "", "others");
@@ -1186,8 +1253,7 @@ refuses_a_key_of_another_certificate(void **state)
 		assert_true(PEM_write_PrivateKey(
 		    f, others[i], NULL, NULL, 0, NULL, NULL));
 		assert_int_equal(fclose(f), 0);
-		must_refuse(
-		    made[i].certificate, path, "", "does not belong");
+		must_refuse(made[i].certificate, path, "", "does not belong");
 		EVP_PKEY_free(others[i]);
 	}
 }
@@ -1215,16 +1281,16 @@ refuses_files_that_are_no_keys(void **state)
 	(void)snprintf(text, sizeof(text), "%s!!!\n%s", head, tail);
 	must_refuse(crt, write_text("x", text), "", "no private key");
 	must_refuse(write_text("x", "-----BEGIN CERTIFICATE-----\nMAA=\n"
-	    "-----END CERTIFICATE-----\n"), key, "", "certificate is broken");
-	must_refuse(write_text("x", "-----BEGIN CERTIFICATE-----\nMAA\n"),
-	    key, "", "broken PEM");
+				    "-----END CERTIFICATE-----\n"),
+	    key, "", "certificate is broken");
+	must_refuse(write_text("x", "-----BEGIN CERTIFICATE-----\nMAA\n"), key,
+	    "", "broken PEM");
 	f = create(in_folder("x"), 0600);
 	assert_true(PEM_write_PrivateKey(f, ed448, NULL, NULL, 0, NULL, NULL));
 	assert_int_equal(fclose(f), 0);
 	must_refuse(crt, in_folder("x"), "", "does not belong");
 	EVP_PKEY_free(ed448);
-	assert_null(
-	    api->keys_load(many, many, TLS_MAX_KEYS + 1, "", err));
+	assert_null(api->keys_load(many, many, TLS_MAX_KEYS + 1, "", err));
 }
 
 static void
@@ -1245,8 +1311,7 @@ static void
 refuses_two_keys_of_one_type(void **state)
 {
 	char *certificates[] = {
-		made[P256_KEY].certificate, made[P384_KEY].certificate
-	};
+	    made[P256_KEY].certificate, made[P384_KEY].certificate};
 	char *files[] = {made[P256_KEY].key, made[P384_KEY].key};
 	struct tls_keys *keys;
 	struct tls_keyring ring = {NULL, ring_certificates, ring_sign};
@@ -1306,9 +1371,11 @@ signs_for_tls_13_only_what_it_asks(void **state)
 	assert_true(signs(keys, TLS_ECDSA_SHA256, fill_13(32)));
 	assert_true(signs(keys, TLS_ECDSA_SHA256, fill_13(48)));
 	assert_int_equal(api->keys_sign(keys, 1, TLS_ECDSA_SHA256, tbs,
-	    fill_13(32), sig, sizeof(sig)), -1);
-	assert_int_equal(api->keys_sign(keys, 0, TLS_ECDSA_SHA256, tbs,
-	    fill_13(32), sig, 8), -1);
+			     fill_13(32), sig, sizeof(sig)),
+	    -1);
+	assert_int_equal(
+	    api->keys_sign(keys, 0, TLS_ECDSA_SHA256, tbs, fill_13(32), sig, 8),
+	    -1);
 	assert_false(signs(keys, TLS_ECDSA_SHA256, fill_13(31)));
 	assert_false(signs(keys, TLS_ECDSA_SHA256, fill_13(33)));
 	assert_false(signs(keys, TLS_ECDSA_SHA256, fill_13(64)));
@@ -1356,20 +1423,18 @@ signs_only_with_schemes_of_the_key(void **state)
 	static const struct {
 		enum tls_scheme scheme;
 		bool rsa, ec, ed, in_13;
-	} rows[] = {
-		{TLS_RSA_PKCS1_SHA256, true, false, false, false},
-		{TLS_RSA_PKCS1_SHA384, true, false, false, false},
-		{TLS_RSA_PKCS1_SHA512, true, false, false, false},
-		{TLS_RSA_PSS_SHA256, true, false, false, true},
-		{TLS_RSA_PSS_SHA384, true, false, false, true},
-		{TLS_RSA_PSS_SHA512, true, false, false, true},
-		{TLS_ECDSA_SHA256, false, true, false, true},
-		{TLS_ECDSA_SHA384, false, true, false, true},
-		{TLS_ECDSA_SHA512, false, true, false, true},
-		{TLS_ED25519, false, false, true, true},
-		{(enum tls_scheme)0x0201, false, false, false, false},
-		{(enum tls_scheme)0, false, false, false, false}
-	};
+	} rows[] = {{TLS_RSA_PKCS1_SHA256, true, false, false, false},
+	    {TLS_RSA_PKCS1_SHA384, true, false, false, false},
+	    {TLS_RSA_PKCS1_SHA512, true, false, false, false},
+	    {TLS_RSA_PSS_SHA256, true, false, false, true},
+	    {TLS_RSA_PSS_SHA384, true, false, false, true},
+	    {TLS_RSA_PSS_SHA512, true, false, false, true},
+	    {TLS_ECDSA_SHA256, false, true, false, true},
+	    {TLS_ECDSA_SHA384, false, true, false, true},
+	    {TLS_ECDSA_SHA512, false, true, false, true},
+	    {TLS_ED25519, false, false, true, true},
+	    {(enum tls_scheme)0x0201, false, false, false, false},
+	    {(enum tls_scheme)0, false, false, false, false}};
 	struct tls_keys *keys;
 	bool fits;
 	size_t i;
@@ -1379,12 +1444,14 @@ signs_only_with_schemes_of_the_key(void **state)
 	for (k = 0; k < KEYS; k++) {
 		keys = load_made(k);
 		for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-			fits = k == RSA_KEY ? rows[i].rsa :
-			    k == ED_KEY ? rows[i].ed : rows[i].ec;
-			assert_int_equal(signs(keys, rows[i].scheme,
-			    fill_12(29, 32)), fits);
-			assert_int_equal(signs(keys, rows[i].scheme,
-			    fill_13(32)), fits && rows[i].in_13);
+			fits = k == RSA_KEY  ? rows[i].rsa
+			       : k == ED_KEY ? rows[i].ed
+					     : rows[i].ec;
+			assert_int_equal(
+			    signs(keys, rows[i].scheme, fill_12(29, 32)), fits);
+			assert_int_equal(
+			    signs(keys, rows[i].scheme, fill_13(32)),
+			    fits && rows[i].in_13);
 		}
 		api->keys_free(keys);
 	}
@@ -1394,36 +1461,36 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(shakes_hands_with_every_key),
-		cmocka_unit_test(chooses_between_rsa_and_ecdsa),
-		cmocka_unit_test(records_the_server_name),
-		cmocka_unit_test(speaks_no_other_application_protocol),
-		cmocka_unit_test(sees_data_behind_the_handshake),
-		cmocka_unit_test(is_not_pending_for_half_a_record),
-		cmocka_unit_test(reads_over_records_without_data),
-		cmocka_unit_test(carries_much_both_ways),
-		cmocka_unit_test(works_over_two_pipes),
-		cmocka_unit_test(takes_every_end_for_an_end),
-		cmocka_unit_test(names_a_peer_that_does_not_speak_tls),
-		cmocka_unit_test(explains_what_went_wrong),
-		cmocka_unit_test(does_not_renegotiate),
-		cmocka_unit_test(never_exchanges_keys_by_rsa_or_dhe),
-		cmocka_unit_test(gives_no_ticket),
-		cmocka_unit_test(reads_nginxs_words),
-		cmocka_unit_test(does_as_it_is_set),
-		cmocka_unit_test(survives_a_keeper_without_certificates),
-		cmocka_unit_test(survives_a_keeper_that_does_not_sign),
-		cmocka_unit_test(opens_keys_in_every_form),
-		cmocka_unit_test(opens_a_curves_key_without_its_point),
-		cmocka_unit_test(finds_key_and_chain_in_one_file),
-		cmocka_unit_test(refuses_a_key_that_others_may_read),
-		cmocka_unit_test(refuses_a_key_of_another_certificate),
-		cmocka_unit_test(refuses_files_that_are_no_keys),
-		cmocka_unit_test(refuses_a_chain_without_end),
-		cmocka_unit_test(refuses_two_keys_of_one_type),
-		cmocka_unit_test(signs_for_tls_13_only_what_it_asks),
-		cmocka_unit_test(signs_for_tls_12_only_what_it_asks),
-		cmocka_unit_test(signs_only_with_schemes_of_the_key),
+	    cmocka_unit_test(shakes_hands_with_every_key),
+	    cmocka_unit_test(chooses_between_rsa_and_ecdsa),
+	    cmocka_unit_test(records_the_server_name),
+	    cmocka_unit_test(speaks_no_other_application_protocol),
+	    cmocka_unit_test(sees_data_behind_the_handshake),
+	    cmocka_unit_test(is_not_pending_for_half_a_record),
+	    cmocka_unit_test(reads_over_records_without_data),
+	    cmocka_unit_test(carries_much_both_ways),
+	    cmocka_unit_test(works_over_two_pipes),
+	    cmocka_unit_test(takes_every_end_for_an_end),
+	    cmocka_unit_test(names_a_peer_that_does_not_speak_tls),
+	    cmocka_unit_test(explains_what_went_wrong),
+	    cmocka_unit_test(does_not_renegotiate),
+	    cmocka_unit_test(never_exchanges_keys_by_rsa_or_dhe),
+	    cmocka_unit_test(gives_no_ticket),
+	    cmocka_unit_test(reads_nginxs_words),
+	    cmocka_unit_test(does_as_it_is_set),
+	    cmocka_unit_test(survives_a_keeper_without_certificates),
+	    cmocka_unit_test(survives_a_keeper_that_does_not_sign),
+	    cmocka_unit_test(opens_keys_in_every_form),
+	    cmocka_unit_test(opens_a_curves_key_without_its_point),
+	    cmocka_unit_test(finds_key_and_chain_in_one_file),
+	    cmocka_unit_test(refuses_a_key_that_others_may_read),
+	    cmocka_unit_test(refuses_a_key_of_another_certificate),
+	    cmocka_unit_test(refuses_files_that_are_no_keys),
+	    cmocka_unit_test(refuses_a_chain_without_end),
+	    cmocka_unit_test(refuses_two_keys_of_one_type),
+	    cmocka_unit_test(signs_for_tls_13_only_what_it_asks),
+	    cmocka_unit_test(signs_for_tls_12_only_what_it_asks),
+	    cmocka_unit_test(signs_only_with_schemes_of_the_key),
 	};
 
 	return cmocka_run_group_tests(tests, make_all, remove_all);

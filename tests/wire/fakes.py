@@ -133,8 +133,8 @@ class Conversation:
     def __init__(self, backend, sock):
         self.backend = backend
         self.sock = sock
-        self.received = b''     # every octet
-        self.buffer = b''
+        self.received = bytearray()  # every octet
+        self.buffer = bytearray()    # what is not used yet
         self.commands = []
         self.recvs = 0
         self.messages = []      # each without its final dot
@@ -167,7 +167,8 @@ class Conversation:
     def send(self, data):
         if isinstance(data, str):
             data = data.replace('\n', '\r\n').encode('latin-1')
-        data = data.replace(b'\r\n', self.backend.eol)
+        if self.backend.eol != b'\r\n':
+            data = data.replace(b'\r\n', self.backend.eol)
         if self.backend.octets:
             for i in range(0, len(data), self.backend.octets):
                 self.sock.sendall(data[i:i + self.backend.octets])
@@ -289,15 +290,19 @@ class Backend(Server):
         if not self.answer(c, 'DATA', '354 go on', 'DATA'):
             return False
         if c.last.startswith(b'354'):
-            while not (c.buffer.startswith(b'.\r\n') or
-                       b'\r\n.\r\n' in c.buffer):
+            at = 0
+            while not c.buffer.startswith(b'.\r\n'):
+                end = c.buffer.find(b'\r\n.\r\n', at)
+                if end >= 0:
+                    break
+                at = max(0, len(c.buffer) - 4)
                 if not c.recv():
                     return False
             if c.buffer.startswith(b'.\r\n'):
                 message, c.buffer = b'', c.buffer[3:]
             else:
-                message, c.buffer = c.buffer.split(b'\r\n.\r\n', 1)
-                message += b'\r\n'
+                message = bytes(c.buffer[:end + 2])
+                c.buffer = c.buffer[end + 5:]
             c.messages.append(message)
             return self.answer(c, '.', '250 2.0.0 queued as 1', '.')
         return True

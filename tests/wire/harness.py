@@ -365,6 +365,7 @@ class Client:
                 self.send_pieces(self.tls_out.read(), octets)
             raw = self.raw_recv(end)
             if not raw:
+                self.eof = True
                 raise ConnectionError('the program ended the handshake')
             self.tls_in.write(raw)
         if extra:

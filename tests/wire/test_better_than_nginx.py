@@ -51,8 +51,7 @@ def test_no_password_is_kept_from_an_earlier_attempt(
     s.client.ask('AUTH EXTERNAL ' + b64('alice'), '535 ')
     s.client.ask('MAIL FROM:<a@a.example>', '250 ')
     s.client.ask('RCPT TO:<b@b.example>', '250 ')
-    s.client.ask('QUIT', '221 ')
-    s.finish()
+    s.quit()
     assert [r.get('Auth-Pass') for r in a.requests] == ['wonderland', '', '']
     assert a.requests[2].get('Auth-User') == ''
 
@@ -170,6 +169,5 @@ def test_no_xclient_to_a_backend_that_has_none(front, backend):
     s.client.greeting()
     s.client.hello()
     s.client.ask('AUTH PLAIN ' + GOOD, '235 ')
-    s.client.ask('QUIT', '221 2.0.0 backend leaves')
-    s.finish()
+    s.quit()
     assert 'XCLIENT' not in b.conversation().verbs()

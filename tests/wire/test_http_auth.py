@@ -33,9 +33,7 @@ def asks(front, backend, auth_server):
 
 
 def leave(s):
-    s.client.ask('QUIT', '221 2.0.0 backend leaves')
-    s.client.expect_end()
-    s.finish()
+    s.quit()
 
 
 # --- the question ----------------------------------------------------------

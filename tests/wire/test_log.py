@@ -19,9 +19,7 @@ def test_events_of_a_whole_session(front, backend, certificates):
     s.client.hello()
     s.client.ask('AUTH PLAIN ' + GOOD, '235 ')
     s.client.ask('NOOP', '250 ')
-    s.client.ask('QUIT', '221 ')
-    s.client.expect_end()
-    s.finish()
+    s.quit()
     events = s.events()
     assert len(events) == len(s.lines())
     assert [e.name for e in events] == [
@@ -164,7 +162,7 @@ def test_complaints_are_never_written_to_the_client(front):
 def test_nothing_on_stderr_where_it_does_not_belong(front):
     s = front(log='syslog')
     s.client.greeting()
-    s.quit_quietly = s.client.ask('QUIT', '221 ')
+    s.client.ask('QUIT', '221 ')
     s.client.expect_end()
     assert s.wait() == 0
     assert s.lines() == []

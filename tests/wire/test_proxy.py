@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 import socket
 import threading
 import time
@@ -138,16 +139,10 @@ def test_twenty_megabytes_down(handed, tls):
         swallow(c)
     s, b, c = handed(tls=tls, takeover=pour, takeover_at='NOOP')
     s.client.line('NOOP')
-    got = hashlib.sha256()
-    n = 0
-    end = time.monotonic() + 30
-    while s.client.fill(end):
-        n += len(s.client.buffer)
-        got.update(s.client.buffer)
-        s.client.buffer = b''
-    assert n == SIZE
-    assert got.digest() == hashlib.sha256(MESSAGE).digest()
-    s.client.close()
+    data = s.client.read_bytes(SIZE, 30)
+    assert hashlib.sha256(data).digest() == hashlib.sha256(MESSAGE).digest()
+    rest = s.client.rest()  # it ended without a good-bye
+    assert re.fullmatch(rb'421 4\.3\.0 [^\r\n]*\r\n', rest)
     s.finish((0, 75))
 
 

@@ -221,7 +221,22 @@ def test_no_other_descriptor_is_open(relayed, at, way):
     found = read(s)
     assert set(found['fds']) == {'0', '1', '2'}
     assert found['blocking'] is True
-    assert found['sigpipe'] == 0
+
+
+@pytest.mark.parametrize('at', ['auth', 'greeting'])
+def test_signals_are_as_programs_expect_them(relayed, tmp_path, at):
+    out = tmp_path / 'signals'
+    s = relayed(relay=[os.path.join(RELAYS, 'signals'), str(out)], relay_at=at)
+    if at == 'auth':
+        login(s)
+        s.client.expect('235 ')
+    else:
+        s.client.expect('220 relay.example ')
+    s.client.close()
+    s.wait()
+    lines = dict(x.split(':\t') for x in out.read_text().splitlines())
+    assert int(lines['SigIgn'], 16) == 0
+    assert int(lines['SigBlk'], 16) == 0
 
 
 @pytest.mark.parametrize('how,status', [
@@ -298,7 +313,8 @@ def test_relay_that_says_nothing(relayed):
 
 def test_relay_that_does_not_want_to_end(relayed):
     """The client has gone; so must it, in the end by force."""
-    s = relayed(relay=[os.path.join(RELAYS, 'stubborn')])
+    s = relayed(relay=[os.path.join(RELAYS, 'stubborn')],
+                proxy_timeout='500ms')
     login(s)
     s.client.expect('235 ')
     s.client.ask('NOOP', '250 2.0.0 heard')
@@ -338,6 +354,7 @@ def test_relay_greets_after_the_delay(relayed):
     s.client.expect('220 relay.example ')
     assert time.monotonic() - s.started >= 0.6
     s.client.ask('QUIT', '221 ')
+    s.client.expect_end()
     s.wait()
 
 

@@ -31,9 +31,7 @@ def at(front, backend):
 def accepted(s):
     s.client.expect('235 2.7.0 ')
     s.client.ask('NOOP', '250 2.0.0 backend here')
-    s.client.ask('QUIT', '221 2.0.0 backend leaves')
-    s.client.expect_end()
-    s.finish()
+    s.quit()
 
 
 def still_talks(s):
@@ -330,7 +328,9 @@ def test_odd_octets_in_a_response(begun, odd):
 
 def test_commands_inside_an_exchange_are_responses(begun):
     s, _ = begun
-    s.client.ask('QUIT', '(501|535) ')  # valid base64, as it happens
+    [line] = s.client.ask('QUIT', '(501|535|334) ')  # valid base64
+    if line.startswith('334'):
+        s.client.ask('*', '501 5.7.0 ')
     still_talks(s)
     s.quit()
 
@@ -448,9 +448,7 @@ def test_external_with_the_http_provider(front, backend, auth_server):
     assert 'AUTH EXTERNAL' in s.client.hello()
     assert s.client.ask('AUTH EXTERNAL', '334') == ['334 ']
     s.client.ask(b64('carol'), '235 2.7.0 ')
-    s.client.ask('QUIT', '221 2.0.0 backend leaves')
-    s.client.expect_end()
-    s.finish()
+    s.quit()
     [request] = a.requests
     assert request.get('Auth-Method') == 'external'
     assert request.get('Auth-User') == 'carol'
@@ -465,8 +463,7 @@ def test_external_with_initial_response(front, backend, auth_server, response,
     s = front(smtp_auth='external', auth_provider=a.url)
     s.client.greeting()
     s.client.ask('AUTH EXTERNAL ' + response, '235 2.7.0 ')
-    s.client.ask('QUIT', '221 ')
-    s.finish()
+    s.quit()
     assert a.requests[0].get('Auth-User') == user
 
 
@@ -488,8 +485,7 @@ def test_auth_after_mail(at):
     s.client.ask('MAIL FROM:<a@a.example>', '250 ')
     s.client.ask('AUTH PLAIN ' + GOOD, '503 5.5.1 ')
     s.client.ask('RCPT TO:<b@b.example>', '250 2.1.5 recipient fine')
-    s.client.ask('QUIT', '221 ')
-    s.finish()
+    s.quit()
 
 
 def test_second_auth_is_not_ours_to_judge(at, backend):
@@ -499,8 +495,7 @@ def test_second_auth_is_not_ours_to_judge(at, backend):
     s.client.send(f'AUTH PLAIN {GOOD}\r\nAUTH PLAIN {GOOD}\r\n')
     s.client.expect('235 2.7.0 ')
     s.client.expect('503 5.5.1 ')
-    s.client.ask('QUIT', '221 ')
-    s.finish()
+    s.quit()
     assert len(s.events('auth')) == 1
 
 
@@ -565,5 +560,4 @@ def test_password_is_in_no_argument_or_environment(at):
     for name in ('cmdline', 'environ'):
         with open(f'/proc/{s.pid}/{name}', 'rb') as f:
             assert b'wonderland' not in f.read()
-    s.client.ask('QUIT', '221 ')
-    s.finish()
+    s.quit()
