@@ -30,12 +30,14 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 # of layers to its left only. A colon ends a layer.
 LAYERS = lib/clock lib/text lib/module lib/journal : lib/message lib/log lib/tls : \
 	lib/conn lib/dns lib/sandbox lib/passwd : \
-	config : sasl auth : facts : \
+	config config_table : sasl auth : facts : \
 	peer greeting smtp backend relay upstream proxy : keeper : \
 	session : smtp-frontd
 
 MAIN = smtp-frontd session keeper peer greeting starttls smtp smtp_auth \
-	smtp_reply backend relay upstream proxy auth sasl config lib/conn lib/dns lib/sandbox lib/text \
+	smtp_reply backend relay upstream proxy auth sasl config config_table \
+	config_types config_clean config_source config_file config_check \
+	config_print lib/conn lib/dns lib/sandbox lib/text \
 	lib/message lib/module lib/log lib/tls_load
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = journal tls sasl-secret auth-file auth-http

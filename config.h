@@ -1,7 +1,7 @@
 /*
- * The directives: one table (config.c) from which arguments, the environment,
- * --config files, --help and --check are all made. struct config is what the
- * rest of the program reads; it does not change once loaded.
+ * The directives: one table (config_table.c) from which arguments, the
+ * environment, --config files, --help and --check are all made. struct config
+ * is what the rest of the program reads; it does not change once loaded.
  */
 #ifndef CONFIG_H
 #define CONFIG_H
@@ -57,7 +57,7 @@ struct config {
 	unsigned max_errors;
 	unsigned max_auth_attempts;
 	/* who is there */
-	const char *resolver; /* blank-separated servers; "" is off */
+	const char *resolver; /* servers, or "system"; "" is off */
 	int64_t resolver_timeout;
 	bool socket_ssl; /* `socket ssl`: TLS from the first byte */
 	/* TLS */

@@ -31,7 +31,8 @@ struct peer {
 	char addr[INET6_ADDRSTRLEN]; /* "192.0.2.1", "2001:db8::1"; "unix:" */
 	char local_addr[INET6_ADDRSTRLEN];
 	uint16_t port, local_port; /* 0: not known */
-	char host[DNS_NAME_SIZE];  /* verified, [UNAVAILABLE], [TEMPUNAVAIL] */
+	/* verified, [UNAVAILABLE] or [TEMPUNAVAIL]; "": not looked up yet */
+	char host[DNS_NAME_SIZE];
 };
 
 struct session {
@@ -53,7 +54,9 @@ struct session {
 	bool have_mail;
 	char mail[ENVELOPE_SIZE]; /* the MAIL line as it came, with `none` */
 	char rcpt[ENVELOPE_SIZE];
-	unsigned errors, commands, auth_attempts;
+	unsigned errors, commands;
+	unsigned auth_attempts; /* of AUTH */
+	unsigned envelopes;	/* shown to the provider, with `none` */
 	bool provider_asked;   /* what it can do: provider_can */
 	char provider_can[64]; /* words; "" as long as nobody answered */
 

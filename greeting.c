@@ -39,6 +39,7 @@ begin_look_up(struct session *s)
 {
 	struct dns *dns;
 
+	(void)text_copy(s->peer.host, sizeof(s->peer.host), "[UNAVAILABLE]");
 	if (s->conf->resolver[0] == '\0')
 		return NULL;
 	if (s->peer.have_addr) {

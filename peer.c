@@ -168,7 +168,6 @@ void
 peer_identify(struct peer *peer, int fd)
 {
 	memset(peer, 0, sizeof(*peer));
-	(void)text_copy(peer->host, sizeof(peer->host), "[UNAVAILABLE]");
 	if (ask_kernel(peer, fd)) {
 		peer->have_addr = peer->network = true;
 		return;

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -92,7 +93,7 @@ static void
 put_peer(struct environment *e, const struct peer *p)
 {
 	bool v6 = strchr(p->addr, ':') != NULL;
-	const char *name = p->host[0] != '[' ? p->host : NULL;
+	const char *name = text_is_hostname(p->host) ? p->host : NULL;
 	char port[8], local_port[8];
 	const char *remote = decimal(p->port, port, sizeof(port));
 	const char *local =
@@ -156,8 +157,12 @@ static void
 wait_and_run(const struct config *conf, int channel)
 {
 	static struct environment e;
+	char err[256];
 	ssize_t n;
 
+	if (conf->user[0] != '\0' &&
+	    sandbox_become(conf->user, err, sizeof(err)) == -1)
+		_exit(EX_OSERR);
 	do
 		n = recv(channel, e.text, sizeof(e.text) - 1, 0);
 	while (n == -1 && errno == EINTR);

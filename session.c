@@ -80,16 +80,21 @@ begin(struct session *s, const struct config *conf, int rfd, int wfd)
 	return 0;
 }
 
-/* The first event of a session; it waits until the greeting is on its way. */
+/*
+ * The first event of a session; it waits until the greeting is on its way. On
+ * an implicit TLS port the client's name is not known yet.
+ */
 static void
 log_connect(struct session *s)
 {
+	bool named = s->conf->resolver[0] != '\0' && s->peer.host[0] != '\0';
+
 	if (s->announced)
 		return;
 	s->announced = true;
 	log_event(LOG_INFO, "connect", "client", s->peer.addr, "port",
 	    s->peer.port != 0 ? log_number(s->peer.port) : NULL, "host",
-	    s->conf->resolver[0] != '\0' ? s->peer.host : NULL, NULL);
+	    named ? s->peer.host : NULL, NULL);
 }
 
 /*

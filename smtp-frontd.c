@@ -90,7 +90,7 @@ main(int argc, char **argv)
 	complete = has_standard_fds();
 
 	loaded = config_load(&conf, argc, argv, err);
-	if (loaded != CONFIG_OK && found == PEER_CONNECTION)
+	if (loaded != CONFIG_OK && found == PEER_CONNECTION && rfd == wfd)
 		return refuse_to_serve(err, rfd, (int)loaded);
 	if (loaded != CONFIG_OK)
 		return complain(err, (int)loaded);

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 #include <syslog.h>
 
 #include "auth.h"
@@ -33,7 +34,7 @@ put_facts(struct session *s, struct message *m)
 	message_put(m, M_LOCAL_ADDR, s->peer.local_addr);
 	message_put_number(m, M_LOCAL_PORT, s->peer.local_port);
 	message_put(m, M_HELO, s->helo);
-	message_put_number(m, M_ATTEMPT, s->auth_attempts);
+	message_put_number(m, M_ATTEMPT, s->auth_attempts + s->envelopes);
 	if (s->tls != NULL) {
 		message_put(m, M_TLS_PROTOCOL, s->tls->protocol);
 		message_put(m, M_TLS_CIPHER, s->tls->cipher);
@@ -166,7 +167,7 @@ smtp_auth_envelope(struct session *s)
 	if (!provider_can(s, "route"))
 		return SMTP_ENVELOPE;
 	message_init(m, ASK_VERDICT);
-	s->auth_attempts++;
+	s->envelopes++;
 	put_facts(s, m);
 	message_put(m, M_METHOD, "none");
 	(void)snprintf(mail, sizeof(mail), "MAIL %s", s->mail);
@@ -175,6 +176,7 @@ smtp_auth_envelope(struct session *s)
 	message_put(m, M_RCPT_TO, mail);
 	switch (auth_ask(s->keeper, m, verdict_deadline(s))) {
 	case AUTH_IS_ACCEPTED:
+		s->status = EX_OK;
 		return SMTP_ENVELOPE;
 	case AUTH_IS_DENIED:
 		log_verdict(s, "denied", NULL, "none");
@@ -182,6 +184,7 @@ smtp_auth_envelope(struct session *s)
 		break;
 	default:
 		log_verdict(s, "unavailable", NULL, "none");
+		s->status = EX_TEMPFAIL;
 		event = smtp_refuse(s, REPLY_UPSTREAM_FAILED);
 		break;
 	}
@@ -365,6 +368,7 @@ conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
 	    outcome != OUTCOME_UNAVAILABLE)
 		message_init(&s->verdict, ANSWER_FAILURE);
 	log_verdict(s, outcomes[outcome].result, sasl->user, name);
+	s->status = outcome == OUTCOME_UNAVAILABLE ? EX_TEMPFAIL : EX_OK;
 	switch (outcome) {
 	case OUTCOME_ACCEPTED:
 		s->mechanism = name;

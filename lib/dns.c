@@ -131,7 +131,8 @@ dns_new(const char *resolver, int64_t deadline)
 		return NULL;
 	d->deadline = deadline;
 	d->reverse.result = DNS_FAILED;
-	if (parse_servers(d, resolver) == -1) {
+	if (!text_equal(resolver, "system") &&
+	    parse_servers(d, resolver) == -1) {
 		free(d);
 		return NULL;
 	}

@@ -26,7 +26,7 @@ enum dns_result {
 
 /*
  * `resolver`: blank-separated addresses of name servers, with :port if need be
- * ("127.0.0.1:5353 [::1]"), or "" for the system's (/etc/resolv.conf).
+ * ("127.0.0.1:5353 [::1]"), or "system" or "" for those of /etc/resolv.conf.
  * All look-ups of it end at `deadline`. NULL without memory, or for a bad list.
  */
 struct dns *dns_new(const char *resolver, int64_t deadline);

@@ -236,6 +236,12 @@ test_texts(void **state)
 	    "127.0.0.1:5353 [::1] [::1]:53 2001:db8::1 192.0.2.1");
 	good("--resolver", "off", NULL);
 	assert_string_equal(conf.resolver, "");
+	good("--resolver", " ", NULL);
+	assert_string_equal(conf.resolver, "");
+	good("--resolver", "System", NULL);
+	assert_string_equal(conf.resolver, "system");
+	bad(CONFIG_USAGE, "addresses of name", "--resolver", "system ::1",
+	    NULL);
 	bad(CONFIG_USAGE, "addresses of name", "--resolver", "dns.example",
 	    NULL);
 	bad(CONFIG_USAGE, "addresses of name", "--resolver", "1.2.3.4:0", NULL);
@@ -247,7 +253,12 @@ test_texts(void **state)
 	bad(CONFIG_USAGE, "control character", "--user", "a\nb", NULL);
 	bad(CONFIG_USAGE, "\"a\\x0ab\"", "--user", "a\nb", NULL);
 	good("--ssl-protocols", "TLSv1.3", NULL);
-	bad(CONFIG_USAGE, "TLSv1.3", "--ssl-protocols", "SSLv3 TLSv1.2", NULL);
+	good("--ssl-protocols", "TLSv1 tlsv1.2", NULL);
+	bad(CONFIG_USAGE, "words of: TLSv1", "--ssl-protocols",
+	    "SSLv3 TLSv1.2", NULL);
+	bad(CONFIG_USAGE, "must hold TLSv1.2 or TLSv1.3", "--ssl-protocols",
+	    "TLSv1 TLSv1.1", NULL);
+	bad(CONFIG_USAGE, "must hold TLSv1.2", "--ssl-protocols", "", NULL);
 }
 
 /* An argument is one item, as it stands; elsewhere words are separated. */
@@ -613,8 +624,14 @@ test_upstream_clashes(void **state)
 	bad(CONFIG_BAD, "cannot be with TLS", "--socket=ssl", "--", "r", NULL);
 	unsetenv("SMTP_RELAY_AT");
 	unsetenv("SMTP_BACKEND");
+	/* Lines of the password file may name one. */
+	good(NULL);
+	assert_string_equal(conf.auth_provider, "file:/etc/users");
+	unsetenv("SMTP_AUTH_PROVIDER");
+	setenv("SMTP_AUTH", "none", 1);
 	bad(CONFIG_BAD, "nothing behind", NULL);
 	assert_non_null(strstr(err, "(the default)"));
+	good("--backend", "mx.example.org:25", NULL);
 	good("--", "relay", NULL);
 	good("--auth-provider", "http://a/", NULL);
 	good("--auth-http", "a", NULL);
@@ -709,6 +726,26 @@ test_round_trip(void **state)
 	assert_string_equal(first, second);
 	free(first);
 	free(second);
+}
+
+static void
+test_secret(void **state)
+{
+	static const char remark[] = "# (may hold a secret)\n";
+	char *text;
+
+	(void)state;
+	good(NULL);
+	text = check_text();
+	assert_null(strstr(text, remark));
+	free(text);
+	good("--auth-http-header", "X-Key: 1", NULL);
+	text = check_text();
+	assert_non_null(strstr(text,
+	    "# from --auth-http-header\n# (may hold a secret)\n"
+	    "SMTP_AUTH_HTTP_HEADER="));
+	assert_null(strstr(strstr(text, remark) + 1, remark));
+	free(text);
 }
 
 /* Whether --check warns with these words. */
@@ -892,6 +929,7 @@ main(void)
 	    cmocka_unit_test_setup(test_upstream_clashes, setup),
 	    cmocka_unit_test_setup(test_auth_clashes, setup),
 	    cmocka_unit_test_setup(test_round_trip, setup),
+	    cmocka_unit_test_setup(test_secret, setup),
 	    cmocka_unit_test_setup(test_warnings, setup),
 	    cmocka_unit_test_setup(test_warning_of_far_http, setup),
 	    cmocka_unit_test_setup(test_help, setup),

@@ -454,13 +454,13 @@ can_be_given_up(void **state)
 static void
 reads_lists_of_servers(void **state)
 {
-	static const char *const good[] = {"", "  ", "127.0.0.1",
+	static const char *const good[] = {"", "  ", "system", "127.0.0.1",
 	    "127.0.0.1:5353 [::1]", "[2001:db8::1]:53", "::1",
 	    "127.0.0.1:65535"};
 	static const char *const bad[] = {"dns.example",
 	    "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:5x",
 	    "[::1", "[::1]53", "[::1]:", "[127.0.0.1]", "127.0.0.1,127.0.0.2",
-	    "127.0.0", "::1 x", "[]", ":53",
+	    "127.0.0", "::1 x", "[]", ":53", "system ::1",
 	    "::1 ::1 ::1 ::1 ::1 ::1 ::1 ::1 ::1"};
 	struct dns *d;
 	size_t i;

@@ -8,9 +8,11 @@ import time
 import pytest
 
 from fakes import b64, http_response, ok, plain
-from test_upstream import (  # the same test, under its promise's name
+from test_upstream import (  # the same tests, under their promise's name
     test_no_step_takes_forty_milliseconds as
-    test_nagles_40_ms_in_no_session)  # noqa: F401
+    test_nagles_40_ms_in_no_session,
+    test_small_pieces_are_not_held_back as
+    test_nagles_40_ms_in_no_piece)  # noqa: F401
 
 GOOD = plain('alice', 'wonderland')
 

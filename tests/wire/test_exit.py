@@ -76,18 +76,15 @@ def test_78_bad_value_in_the_environment(name, value):
 
 @pytest.mark.parametrize('text,named', [
     ('SMTP_TIMEOUT=soon\n', 'soon'), ('SMTP_NONSENSE=1\n', 'NONSENSE'),
-    ('nonsense\n', None), ('SMTP_STARTTLS\n', None)])
+    ('SMTP_STARTTLS\n', 'STARTTLS')])
 def test_78_bad_file(tmp_path, text, named):
     path = tmp_path / 'conf'
     path.write_text('# a comment\n\n' + text)
     done = run('--config', str(path), *ENOUGH)
-    if named is None and done.returncode == 0:
-        pytest.skip('systemd, too, ignores such a line')
     assert done.returncode == 78
     err = one_line(done.err)
     assert str(path) in err and '3' in err
-    if named:
-        assert named in err
+    assert named in err
 
 
 def test_78_missing_file(tmp_path):
@@ -125,6 +122,7 @@ def test_unknown_variable_is_only_warned_of(front):
 def test_71_no_descriptors_left():
     """The keeper cannot be made: the client is not served without it."""
     client, server = socket.socketpair()
+    client.shutdown(socket.SHUT_WR)
     try:
         done = subprocess.run(
             ['/bin/sh', '-c', 'ulimit -n 4; exec "$@"', 'sh', PROGRAM,

@@ -341,6 +341,15 @@ def test_status_wait_without_end(asks):
     assert len(a.requests) <= 3
 
 
+def test_authorization_name_of_another_is_never_asked_about(asks):
+    """The protocol has no header for it: OK would be for the other name."""
+    s, b, a = asks(ok)
+    s.client.ask('AUTH PLAIN ' + plain('alice', 'wonderland', 'bob'),
+                 '535 5.7.8 ')
+    s.quit()
+    assert a.requests == [] and b.conversations == []
+
+
 # --- failing closed --------------------------------------------------------
 
 def with_status(status):

@@ -2,12 +2,15 @@
 
 import itertools
 import re
+import socket
+import threading
 import time
 
 import pytest
 
 from fakes import (CLOSE, ENDLESS_LINE, ENDLESS_REPLY, GARBAGE, RESET, SILENCE,
                    Backend, b64, dead_address, plain, xclient_attributes)
+from harness import until
 
 # The session went on after the upstream's refusal and then ended well.
 EITHER = (0, 75)
@@ -483,7 +486,8 @@ def test_pass_error_message_of_its_auth(login, backend):
 
 
 @pytest.mark.parametrize('words', [b'554 5.7.1 \x1b[2J\xff\x07\r\n',
-                                   b'554 ' + b'x' * 900 + b'\r\n'])
+                                   b'554 ' + b'x' * 900 + b'\r\n'],
+                         ids=['odd octets', 'long'])
 def test_words_that_are_passed_on_are_clean(login, backend, words):
     b = backend(replies={'XCLIENT': words})
     s = login(backend=b.address, proxy_pass_error_message='on')
@@ -625,8 +629,6 @@ def half(c, words=b'250 2.0.0 fi'):
                                   'AUTH'])
 def test_hostile_reply(login, backend, step, what):
     """Never a success, always an answer, and soon."""
-    if what == 'codes that part' and step == 'CONNECT':
-        pytest.skip('a greeting of one line is all there is to part')
     b = backend(replies={step: HOSTILE[what]})
     begun = time.monotonic()
     s = login(backend=b.address, proxy_connect_timeout='500ms',
@@ -668,12 +670,22 @@ def test_long_reply_to_ehlo(login, backend):
     assert 'XCLIENT' in b.conversation().verbs()
 
 
-def test_late_words_of_the_introduction_are_not_the_clients(login, backend):
-    """A backend that says too much: it is not taken for replies to what the
-    client will say."""
-    b = backend(replies={'EHLO2': b'250 fine\r\n250 2.0.0 queued\r\n'})
+@pytest.mark.parametrize('step', ['CONNECT', 'EHLO', 'XCLIENT', 'EHLO2'])
+def test_words_too_many_in_the_introduction(login, backend, step):
+    """A backend that answers what was not asked is out of step. Its words are
+    never taken for replies to what the client says later: a success too many
+    before a message would be a success for the message."""
+    usual = {'CONNECT': b'220 b ESMTP\r\n', 'XCLIENT': b'220 b ESMTP\r\n'}.get(
+        step, b'250-b\r\n250 XCLIENT NAME ADDR\r\n')
+    b = backend(replies={step: usual + b'250 2.0.0 queued\r\n'})
     s = login(backend=b.address)
-    s.client.expect('(235|4[25]1) ')
+    [line] = s.client.expect('(235|4[25]1) ')
+    if line.startswith('235'):
+        s.client.ask('NOOP', '250 2.0.0 backend here')
+        s.client.ask('NOOP', '250 2.0.0 backend here')
+        # And no step was left out for the reply having come before it.
+        assert b.conversation().verbs()[0] == 'EHLO'
+        assert b.conversation().verbs()[-3] == 'EHLO'
     s.client.close()
     s.wait()
 
@@ -725,10 +737,64 @@ def test_no_step_takes_forty_milliseconds(front, backend):
     assert best[0] < 0.035, best
 
 
+@pytest.mark.parametrize('way', ['up', 'down'])
+@pytest.mark.parametrize('tls', [False, True])
+def test_small_pieces_are_not_held_back(front, backend, certificates, way,
+                                        tls):
+    """Each piece is sent when the one before it has come, to a reader that
+    acknowledges late: with Nagle's algorithm every other one waits 40 ms. (The
+    best of several is taken, for the machine may be busy.)"""
+    took = []
+
+    def talk(c):
+        c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        if way == 'up':
+            c.buffer.clear()
+            while c.recv():
+                c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        else:
+            for i in range(8):
+                c.sent = time.monotonic()
+                c.sock.sendall(b'250-more\r\n')
+                c.go_on.acquire(timeout=5)
+            c.sock.sendall(b'250 2.0.0 done\r\n')
+            while c.recv():
+                pass
+
+    b = backend(takeover=talk, takeover_at='NOOP')
+    kw = dict(starttls='on', **certificates.directives()) if tls else {}
+    s = front(backend=b.address, **kw)
+    s.client.greeting()
+    if tls:
+        s.client.ask('STARTTLS', '220 ')
+        s.client.start_tls()
+    s.client.ask('AUTH PLAIN ' + GOOD, '235 ')
+    c = b.conversation()
+    c.go_on = threading.Semaphore(0)
+    s.client.line('NOOP')
+    b.await_command('NOOP')
+    for i in range(8):
+        s.client.sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        if way == 'up':
+            begun = time.monotonic()
+            s.client.line('NOOP')
+            until(lambda: len(c.buffer) >= 6 * (i + 1), 'a piece')
+            took.append(time.monotonic() - begun)
+        else:
+            s.client.read_line()
+            took.append(time.monotonic() - c.sent)
+            c.go_on.release()
+    s.client.half_close()
+    s.client.rest()
+    s.finish((0, 75))
+    pairs = [a + b for a, b in zip(took, took[1:])]
+    assert min(pairs) < 0.03, took
+
+
 def test_backend_class_is_fair():
     """The fake keeps apart what is pipelined: the test of it above counts on
     that."""
-    import socket
     b = Backend()
     try:
         c = socket.create_connection(('127.0.0.1', b.port), 5)

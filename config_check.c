@@ -1,0 +1,209 @@
+/*
+ * Values that are good one by one and bad together: contradictions, which end
+ * the program, and unsafe settings, of which --check warns. The files of keys
+ * and passwords are asked for their modes here, and not opened.
+ */
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/tls.h"
+
+#include "config_table.h"
+
+/* Two directives that cannot both be meant. */
+struct clash {
+	size_t offset; /* of the directive to complain of */
+	const char *reason; /* NULL: none */
+};
+
+#define CLASH(f, why) ((struct clash){offsetof(struct config, f), why})
+#define NO_CLASH      ((struct clash){0, NULL})
+
+static struct clash
+tls_clash(const struct config *conf)
+{
+	bool starttls = conf->starttls != CONFIG_STARTTLS_OFF;
+
+	if (conf->ssl_certificate.count > TLS_MAX_KEYS)
+		return CLASH(ssl_certificate, "is more than 4 certificates");
+	if (conf->ssl_certificate.count != conf->ssl_certificate_key.count)
+		return CLASH(ssl_certificate_key,
+		    "must be as many files as ssl_certificate names, in the "
+		    "same order");
+	if (starttls && conf->socket_ssl)
+		return CLASH(starttls,
+		    "cannot be with socket ssl: TLS is on from the start");
+	if (starttls && conf->ssl_certificate.count == 0)
+		return CLASH(
+		    starttls, "needs ssl_certificate and ssl_certificate_key");
+	if (conf->socket_ssl && conf->ssl_certificate.count == 0)
+		return CLASH(socket_ssl,
+		    "needs ssl_certificate and ssl_certificate_key");
+	return NO_CLASH;
+}
+
+static struct clash
+upstream_clash(const struct config *conf)
+{
+	if (conf->relay_at == CONFIG_RELAY_AT_GREETING) {
+		if (conf->relay == NULL)
+			return CLASH(
+			    relay_at, "needs a relay program after --");
+		if (conf->socket_ssl || conf->starttls != CONFIG_STARTTLS_OFF)
+			return CLASH(relay_at,
+			    "cannot be with TLS (socket ssl, starttls): the "
+			    "relay program gets the connection as it is");
+	}
+	/* Any provider may name a backend with its verdict. */
+	if (conf->backend.count == 0 && conf->relay == NULL &&
+	    conf->auth_provider[0] == '\0')
+		return CLASH(backend,
+		    "there is nothing behind: no backend, no relay program "
+		    "after --, and no auth_provider that may name one");
+	return NO_CLASH;
+}
+
+static struct clash
+auth_clash(const struct config *conf)
+{
+	size_t offset = offsetof(struct config, smtp_auth);
+
+	if (conf->auth_provider[0] != '\0')
+		return NO_CLASH;
+	if ((conf->smtp_auth & ~(unsigned)CONFIG_AUTH_NONE) != 0 &&
+	    config_source_of(config_table_owner(offset))->from != FROM_DEFAULT)
+		return CLASH(smtp_auth, "needs an auth_provider");
+	if ((conf->smtp_auth & CONFIG_AUTH_NONE) == 0 &&
+	    conf->relay_at != CONFIG_RELAY_AT_GREETING)
+		return CLASH(smtp_auth,
+		    "lets nobody in: there is neither an auth_provider nor "
+		    "none among the words");
+	return NO_CLASH;
+}
+
+enum config_result
+config_check_clashes(const struct config *conf, char *err)
+{
+	static struct clash (*const checks[])(const struct config *) = {
+	    tls_clash, upstream_clash, auth_clash};
+	const struct directive *d;
+	struct source *src;
+	struct clash clash;
+	char *value;
+	size_t i;
+
+	for (i = 0; i < sizeof(checks) / sizeof(*checks); i++) {
+		clash = checks[i](conf);
+		if (clash.reason == NULL)
+			continue;
+		d = config_table_owner(clash.offset);
+		src = config_source_of(d);
+		value = config_types_value(conf, d);
+		config_source_explain(err,
+		    src->by != NULL ? src->by->name : d->name,
+		    value != NULL ? value : "", clash.reason, src);
+		free(value);
+		return CONFIG_BAD;
+	}
+	return CONFIG_OK;
+}
+
+static void
+warn(FILE *out, const char *text)
+{
+	(void)fprintf(out, "# warning: %s\n", text);
+}
+
+/* A file that holds secrets, or (`secret` false) only has to be there. */
+static void
+warn_file(FILE *out, const char *name, const char *path, bool secret)
+{
+	char quoted[512];
+	struct stat st;
+
+	(void)log_quote(quoted, sizeof(quoted), path);
+	if (stat(path, &st) == -1 || access(path, R_OK) == -1)
+		(void)fprintf(out, "# warning: %s: %s cannot be read: %s\n",
+		    name, quoted, strerror(errno));
+	else if (secret && (st.st_mode & S_IROTH) != 0)
+		(void)fprintf(out,
+		    "# warning: %s: %s can be read by everybody\n", name,
+		    quoted);
+}
+
+static void
+warn_files(FILE *out, const struct config *conf)
+{
+	size_t i;
+
+	for (i = 0; i < conf->ssl_certificate.count; i++)
+		warn_file(out, "ssl_certificate", conf->ssl_certificate.word[i],
+		    false);
+	for (i = 0; i < conf->ssl_certificate_key.count; i++)
+		warn_file(out, "ssl_certificate_key",
+		    conf->ssl_certificate_key.word[i], true);
+	if (conf->ssl_password_file[0] != '\0')
+		warn_file(
+		    out, "ssl_password_file", conf->ssl_password_file, true);
+	if (strncmp(conf->auth_provider, "file:", 5) == 0)
+		warn_file(out, "auth_provider", conf->auth_provider + 5, true);
+}
+
+/* Whether a http:// URL stays within the host. */
+static bool
+is_loopback(const char *url)
+{
+	const char *host = url + strlen("http://"), *at;
+	size_t len = strcspn(host, "/?#");
+
+	at = memchr(host, '@', len);
+	if (at != NULL) {
+		len -= (size_t)(at + 1 - host);
+		host = at + 1;
+	}
+	if (strncmp(host, "[::1]", 5) == 0)
+		return true;
+	if (memchr(host, ':', len) != NULL)
+		len = strcspn(host, ":");
+	return (len == 9 && strncmp(host, "localhost", 9) == 0) ||
+	       (strncmp(host, "127.", 4) == 0 &&
+		   strspn(host, "0123456789.") >= len);
+}
+
+static void
+warn_passwords(FILE *out, const struct config *conf)
+{
+	const unsigned both = CONFIG_AUTH_PLAIN | CONFIG_AUTH_LOGIN;
+
+	if (conf->auth_provider[0] == '\0')
+		return;
+	if (((conf->smtp_auth & both) != 0 || conf->smtp_auth_unlisted) &&
+	    conf->starttls != CONFIG_STARTTLS_ONLY && !conf->socket_ssl)
+		warn(out, "starttls: passwords are taken without TLS, too: for "
+			  "clients on the loopback interface only");
+	if (conf->smtp_auth_unlisted && (conf->smtp_auth & both) != both)
+		warn(out, "smtp_auth_unlisted: PLAIN and LOGIN are taken, "
+			  "listed in smtp_auth or not");
+	if (strncmp(conf->auth_provider, "http://", 7) == 0 &&
+	    !is_loopback(conf->auth_provider))
+		warn(out, "auth_provider: passwords go to another host in the "
+			  "clear: use https://");
+}
+
+void
+config_check_warn(const struct config *conf, FILE *out)
+{
+	if (conf->relay_at != CONFIG_RELAY_AT_GREETING)
+		warn_passwords(out, conf);
+	if ((conf->smtp_auth & CONFIG_AUTH_NONE) != 0 &&
+	    conf->backend.count > 0 && conf->xclient == CONFIG_XCLIENT_OFF)
+		warn(out,
+		    "xclient: with smtp_auth none, a backend that "
+		    "relays by address takes every client for this host: an "
+		    "open relay");
+	warn_files(out, conf);
+}

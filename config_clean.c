@@ -1,0 +1,272 @@
+/*
+ * What the texts of single directives must be: the clean() functions of the
+ * rows. They judge form only, and nothing is opened, resolved or connected to.
+ */
+#include <sys/un.h>
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/text.h"
+
+#include "config_table.h"
+
+#define REPLY_MAX     506 /* 512 (RFC 5321 4.5.3.1.5) less "250-" and CRLF */
+#define SUN_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
+#define MAX_SERVERS   8 /* of resolver */
+
+const char *
+config_clean_server_name(const char **text)
+{
+	if (!text_is_hostname(*text) || strlen(*text) > 255)
+		return "must be a host name: letters, digits, '-' and '.'";
+	return NULL;
+}
+
+const char *
+config_clean_capability(const char **text)
+{
+	const char *p = *text;
+
+	if (text_equal(p, "auto"))
+		return "auto is not supported by this version";
+	for (; *p != '\0'; p++)
+		if (*p < ' ' || *p > '~')
+			return "must be printable ASCII";
+	if (p - *text > REPLY_MAX)
+		return "is longer than a line of a reply may be";
+	return NULL;
+}
+
+/*
+ * Takes "host", "host:port", "[v6]" or "[v6]:port" apart. Returns the port, ""
+ * for none, or NULL when it is nothing like that.
+ */
+static const char *
+split_endpoint(const char *text, char *host, size_t size)
+{
+	bool bracket = *text == '[';
+	size_t len;
+
+	if (bracket)
+		text++;
+	len = strcspn(text, bracket ? "]" : ":");
+	if (len == 0 || len >= size)
+		return NULL;
+	memcpy(host, text, len);
+	host[len] = '\0';
+	text += len;
+	if (bracket && *text++ != ']')
+		return NULL;
+	if (*text == ':' && text[1] != '\0')
+		return text + 1;
+	return *text == '\0' ? text : NULL;
+}
+
+static bool
+is_port(const char *text)
+{
+	uint64_t port;
+
+	return text_number(text, UINT16_MAX, &port) == 0 && port > 0;
+}
+
+static bool
+is_address(int family, const char *text)
+{
+	unsigned char addr[sizeof(struct in6_addr)];
+
+	return inet_pton(family, text, addr) == 1;
+}
+
+const char *
+config_clean_backend(const char **text)
+{
+	const char *s = *text, *port;
+	char host[256];
+
+	if (strncmp(s, "unix:", 5) == 0) {
+		if (s[5] != '/' || strlen(s + 5) >= SUN_PATH_SIZE)
+			return "must be unix: and an absolute path of at most "
+			       "107 octets";
+		return NULL;
+	}
+	port = split_endpoint(s, host, sizeof(host));
+	if (port == NULL ||
+	    (*s == '[' ? !is_address(AF_INET6, host) : !text_is_hostname(host)))
+		return "must be host:port, [IPv6 address]:port or unix:/path";
+	if (!is_port(port))
+		return "needs a port from 1 to 65535";
+	return NULL;
+}
+
+static bool
+is_name_server(const char *word)
+{
+	const char *port;
+	char host[INET6_ADDRSTRLEN];
+
+	if (is_address(AF_INET6, word))
+		return true;
+	port = split_endpoint(word, host, sizeof(host));
+	return port != NULL && (*port == '\0' || is_port(port)) &&
+	       is_address(*word == '[' ? AF_INET6 : AF_INET, host);
+}
+
+const char *
+config_clean_resolver(const char **text)
+{
+	const char *list = *text;
+	char word[64];
+	size_t count = 0;
+	int more;
+
+	if (text_equal(list, "system")) {
+		*text = "system";
+		return NULL;
+	}
+	if (text_equal(list, "off"))
+		list = "";
+	while ((more = text_word(&list, word, sizeof(word))) == 1)
+		if (!is_name_server(word) || ++count > MAX_SERVERS)
+			break;
+	if (more != 0)
+		return "must be off, system or at most 8 addresses of name "
+		       "servers, each with :port if need be";
+	if (count == 0)
+		*text = ""; /* off */
+	return NULL;
+}
+
+/*
+ * The old versions may be added to the new ones, never stand alone: where all
+ * are broken, TLS is but a promise that is not kept.
+ */
+const char *
+config_clean_protocols(const char **text)
+{
+	static const char old[] = "TLSv1 TLSv1.1", sound[] = "TLSv1.2 TLSv1.3";
+	const char *list = *text;
+	bool is_sound = false;
+	char word[16];
+	int more;
+
+	while ((more = text_word(&list, word, sizeof(word))) == 1) {
+		if (text_has_word(sound, word))
+			is_sound = true;
+		else if (!text_has_word(old, word))
+			break;
+	}
+	if (more != 0)
+		return "must be words of: TLSv1 TLSv1.1 TLSv1.2 TLSv1.3";
+	return is_sound ? NULL : "must hold TLSv1.2 or TLSv1.3";
+}
+
+static bool
+has_blank(const char *text)
+{
+	return text[strcspn(text, " \t")] != '\0';
+}
+
+static bool
+is_http(const char *provider)
+{
+	return strncmp(provider, "http", 4) == 0;
+}
+
+const char *
+config_clean_provider(const char **text)
+{
+	static const char *const schemes[] = {
+	    "http://", "https://", "http+unix://"};
+	const char *rest, *s = *text;
+	bool local;
+	size_t i;
+
+	if (*s == '\0')
+		return NULL;
+	if (strncmp(s, "file:", 5) == 0)
+		return s[5] == '/' ? NULL
+				   : "needs an absolute path after file:";
+	for (i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
+		if (strncmp(s, schemes[i], strlen(schemes[i])) != 0)
+			continue;
+		rest = s + strlen(schemes[i]);
+		local = strstr(schemes[i], "unix") != NULL;
+		if (local && *rest != '/')
+			return "needs an absolute path after http+unix://";
+		if (*rest == '\0' || has_blank(rest) ||
+		    (*rest == '/' && !local))
+			return "must be a URL with a host and without blanks";
+		return NULL;
+	}
+	return "must begin with file:/, http://, https:// or http+unix://";
+}
+
+/* nginx's auth_http: http:// may be left out, and unix:/path:/uri be there. */
+const char *
+config_clean_auth_http(const char **text)
+{
+	const char *scheme = "http://", *rest = *text;
+	char *url;
+
+	if (*rest == '\0')
+		return NULL;
+	if (strncmp(rest, "http://unix:", 12) == 0)
+		rest += strlen("http://");
+	if (strncmp(rest, "unix:", 5) == 0) {
+		scheme = "http+unix://";
+		rest += strlen("unix:");
+	} else if (strstr(rest, "://") != NULL) {
+		return is_http(rest) ? config_clean_provider(text)
+				     : "must be an http:// or https:// URL";
+	}
+	url = malloc(strlen(scheme) + strlen(rest) + 1);
+	if (url == NULL)
+		return CONFIG_NO_MEMORY;
+	memcpy(url, scheme, strlen(scheme));
+	memcpy(url + strlen(scheme), rest, strlen(rest) + 1);
+	*text = url;
+	return config_clean_provider(text);
+}
+
+/* A letter of a token (RFC 9110 section 5.6.2). */
+static bool
+is_token(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       (c >= '0' && c <= '9') ||
+	       (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+/*
+ * "Name value" as nginx's two words, or "Name: value", to the latter. A name
+ * that is no token would let a slip of the pen break the request apart.
+ */
+const char *
+config_clean_header(const char **text)
+{
+	const char *value = *text;
+	size_t name;
+	char *line;
+
+	while (is_token(*value))
+		value++;
+	name = (size_t)(value - *text);
+	if (name == 0 || strchr(": \t", *value) == NULL)
+		return "must begin with the name of an HTTP header";
+	if (*value == ':')
+		value++;
+	value += strspn(value, " \t");
+	if (*value == '\0')
+		return "needs a value after the header's name";
+	line = malloc(name + sizeof(": ") + strlen(value));
+	if (line == NULL)
+		return CONFIG_NO_MEMORY;
+	memcpy(line, *text, name);
+	memcpy(line + name, ": ", 2);
+	memcpy(line + name + 2, value, strlen(value) + 1);
+	*text = line;
+	return NULL;
+}

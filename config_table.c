@@ -1,0 +1,324 @@
+/*
+ * The table of directives: a row each, from which arguments, variables, files,
+ * --help and --check all follow, and how a row is found by what it is called.
+ * The table says what may be set; it knows no value.
+ */
+#include <string.h>
+
+#include "config_table.h"
+
+/* The groups of the rows, in --help's order. */
+static const char dialogue[] = "The dialogue with the client";
+static const char peer[] = "Who the client is";
+static const char tls[] = "TLS";
+static const char credentials[] = "Who judges credentials";
+static const char upstream[] = "The mail server or program behind";
+static const char process[] = "The process";
+
+static const struct word words_switch[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
+
+static const struct word words_auth[] = {
+    {"plain", CONFIG_AUTH_PLAIN},
+    {"login", CONFIG_AUTH_LOGIN},
+    {"cram-md5", CONFIG_AUTH_CRAM_MD5},
+    {"external", CONFIG_AUTH_EXTERNAL},
+    {"none", CONFIG_AUTH_NONE},
+    {NULL, 0},
+};
+
+static const struct word words_socket[] = {{"ssl", 1}, {NULL, 0}};
+
+static const struct word words_starttls[] = {
+    {"off", CONFIG_STARTTLS_OFF},
+    {"on", CONFIG_STARTTLS_ON},
+    {"only", CONFIG_STARTTLS_ONLY},
+    {NULL, 0},
+};
+
+static const struct word words_xclient[] = {
+    {"off", CONFIG_XCLIENT_OFF},
+    {"on", CONFIG_XCLIENT_ON},
+    {"auto", CONFIG_XCLIENT_AUTO},
+    {NULL, 0},
+};
+
+static const struct word words_relay_at[] = {
+    {"auth", CONFIG_RELAY_AT_AUTH},
+    {"greeting", CONFIG_RELAY_AT_GREETING},
+    {NULL, 0},
+};
+
+static const struct word words_log[] = {
+    {"auto", LOG_TO_AUTO},
+    {"journal", LOG_TO_JOURNAL},
+    {"syslog", LOG_TO_SYSLOG},
+    {"stderr", LOG_TO_STDERR},
+    {NULL, 0},
+};
+
+#define FIELD(f)                              \
+	.offset = offsetof(struct config, f), \
+	.size = sizeof(((struct config *)0)->f)
+#define SWITCH .wants = "must be on or off", .words = words_switch
+/* poll(2) counts milliseconds in an int: 24 days and a little. */
+#define DAYS_24 ((uint64_t)24 * 86400 * 1000)
+#define TIMEOUT                                                               \
+	.wants = "must be a time from 1ms to 24d, such as 500ms, 60s or 15m", \
+	.min = 1, .max = DAYS_24
+#define COUNT \
+	.wants = "must be a number from 1 to 1000000", .min = 1, .max = 1000000
+
+const struct directive config_table_rows[] = {
+    {"server_name", dialogue, "NAME", "the name to greet with",
+	&config_types_text, FIELD(server_name), .fallback = "(the host's name)",
+	.clean = config_clean_server_name},
+    {"smtp_auth", dialogue, "WORDS",
+	"mechanisms to offer, of: plain login cram-md5 external none;\n"
+	"with none, authentication is not required",
+	&config_types_set, FIELD(smtp_auth), .fallback = "plain login",
+	.wants = "must be words of: plain login cram-md5 external none",
+	.words = words_auth},
+    {"smtp_auth_unlisted", dialogue, "on|off",
+	"take PLAIN and LOGIN even where smtp_auth does not list them",
+	&config_types_word, FIELD(smtp_auth_unlisted), .fallback = "on",
+	SWITCH},
+    {"smtp_capabilities", dialogue, "LINE...",
+	"lines of the EHLO reply, as they stand and in this order;\n"
+	"AUTH and STARTTLS are added by the program",
+	&config_types_list, FIELD(smtp_capabilities), .fallback = "",
+	.clean = config_clean_capability},
+    {"smtp_client_buffer", dialogue, "SIZE",
+	"the longest command line that is read", &config_types_size,
+	FIELD(smtp_client_buffer), .fallback = "(one page)",
+	.wants = "must be a size from 128 to 1m, such as 512, 4k or 1m",
+	.min = 128, .max = 1 << 20},
+    {"smtp_greeting_delay", dialogue, "TIME",
+	"wait before the greeting, and refuse whoever talks meanwhile",
+	&config_types_time, FIELD(smtp_greeting_delay), .fallback = "0",
+	.wants = "must be a time of at most 24d, such as 0, 500ms or 5s",
+	.max = DAYS_24},
+    {"timeout", dialogue, "TIME", "how long the client may take for a command",
+	&config_types_time, FIELD(timeout), .fallback = "60s", TIMEOUT},
+    {"max_errors", dialogue, "NUMBER",
+	"refused commands after which the session ends", &config_types_number,
+	FIELD(max_errors), .fallback = "5", COUNT},
+    {"max_auth_attempts", dialogue, "NUMBER",
+	"failed authentications after which the session ends",
+	&config_types_number, FIELD(max_auth_attempts), .fallback = "5", COUNT},
+
+    {"socket", peer, "WORDS",
+	"what the inherited socket is: ssl, if TLS begins at once",
+	&config_types_set, FIELD(socket_ssl), .fallback = "",
+	.wants = "must be ssl or nothing", .words = words_socket},
+    {"resolver", peer, "ADDRESSES",
+	"name servers that are asked for the client's name, each with :port\n"
+	"if need be; system: the system's; off: nobody is asked",
+	&config_types_text, FIELD(resolver), .fallback = "",
+	.clean = config_clean_resolver},
+    {"resolver_timeout", peer, "TIME",
+	"how long the client's name may take to be found", &config_types_time,
+	FIELD(resolver_timeout), .fallback = "30s", TIMEOUT},
+
+    {"starttls", tls, "off|on|only",
+	"offer STARTTLS; only: refuse AUTH and MAIL before it",
+	&config_types_word, FIELD(starttls), .fallback = "off",
+	.wants = "must be off, on or only", .words = words_starttls},
+    {"ssl_certificate", tls, "FILE...",
+	"PEM files of certificate chains, at most 4 (as RSA and ECDSA)",
+	&config_types_list, FIELD(ssl_certificate), .fallback = ""},
+    {"ssl_certificate_key", tls, "FILE...",
+	"PEM files of their private keys, in the same order",
+	&config_types_list, FIELD(ssl_certificate_key), .fallback = ""},
+    {"ssl_password_file", tls, "FILE",
+	"passphrases of the keys, one a line; all are tried",
+	&config_types_text, FIELD(ssl_password_file), .fallback = ""},
+    {"ssl_protocols", tls, "WORDS",
+	"versions, of: TLSv1 TLSv1.1 TLSv1.2 TLSv1.3", &config_types_text,
+	FIELD(ssl_protocols), .fallback = "TLSv1.2 TLSv1.3",
+	.clean = config_clean_protocols},
+    {"ssl_ciphers", tls, "LIST",
+	"ciphers of TLS 1.2, as openssl ciphers takes them", &config_types_text,
+	FIELD(ssl_ciphers), .fallback = ""},
+    {"ssl_ecdh_curve", tls, "LIST",
+	"curves, as X25519:prime256v1; auto: OpenSSL's", &config_types_text,
+	FIELD(ssl_ecdh_curve), .fallback = "auto"},
+    {"ssl_prefer_server_ciphers", tls, "on|off",
+	"the order of ssl_ciphers before the client's", &config_types_word,
+	FIELD(ssl_prefer_server_ciphers), .fallback = "off", SWITCH},
+
+    {"auth_provider", credentials, "PROVIDER",
+	"what judges credentials: file:/path (see smtp-frontd-passwd),\n"
+	"http://host/path, https://host/path or http+unix:///socket[:/path]",
+	&config_types_text, FIELD(auth_provider), .fallback = "",
+	.clean = config_clean_provider},
+    {"auth_http", credentials, "[http://]URL",
+	"nginx's name for auth_provider with a URL", &config_types_text,
+	FIELD(auth_provider), .clean = config_clean_auth_http},
+    {"auth_http_header", credentials, "HEADER...",
+	"headers to add to each question: \"Name value\" or \"Name: value\"",
+	&config_types_list, FIELD(auth_http_header), .fallback = "",
+	.clean = config_clean_header, .secret = true},
+    {"auth_http_timeout", credentials, "TIME", "how long the answer may take",
+	&config_types_time, FIELD(auth_http_timeout), .fallback = "60s",
+	TIMEOUT},
+
+    {"backend", upstream, "ADDRESS...",
+	"mail servers, the next where one fails: host:port, [IPv6]:port or\n"
+	"unix:/path",
+	&config_types_list, FIELD(backend), .fallback = "",
+	.clean = config_clean_backend},
+    {"xclient", upstream, "auto|on|off",
+	"tell the backend who the client is; auto: if it offers XCLIENT,\n"
+	"on: refuse a backend that does not",
+	&config_types_word, FIELD(xclient), .fallback = "auto",
+	.wants = "must be auto, on or off", .words = words_xclient},
+    {"proxy_smtp_auth", upstream, "on|off",
+	"authenticate to the backend as the client did", &config_types_word,
+	FIELD(proxy_smtp_auth), .fallback = "off", SWITCH},
+    {"proxy_pass_error_message", upstream, "on|off",
+	"pass the backend's own refusals on to the client", &config_types_word,
+	FIELD(proxy_pass_error_message), .fallback = "off", SWITCH},
+    {"proxy_connect_timeout", upstream, "TIME",
+	"how long reaching a backend may take, all together",
+	&config_types_time, FIELD(proxy_connect_timeout), .fallback = "60s",
+	TIMEOUT},
+    {"proxy_timeout", upstream, "TIME",
+	"how long either direction may be idle after the hand-over",
+	&config_types_time, FIELD(proxy_timeout), .fallback = "15m", TIMEOUT},
+    {"proxy_buffer", upstream, "SIZE",
+	"buffer for each direction after the hand-over", &config_types_size,
+	FIELD(proxy_buffer), .fallback = "(one page)",
+	.wants = "must be a size from 1k to 16m, such as 4k or 1m", .min = 1024,
+	.max = 16 << 20},
+    {"relay_at", upstream, "auth|greeting",
+	"run the relay program after authentication, or in place of the\n"
+	"greeting, which it then says itself",
+	&config_types_word, FIELD(relay_at), .fallback = "auth",
+	.wants = "must be auth or greeting", .words = words_relay_at},
+
+    {"user", process, "NAME", "the user to become, if started by root",
+	&config_types_text, FIELD(user), .fallback = ""},
+    {"log", process, "auto|journal|syslog|stderr",
+	"where the log goes; never to the client", &config_types_word,
+	FIELD(log), .fallback = "auto",
+	.wants = "must be auto, journal, syslog or stderr", .words = words_log},
+    {.name = NULL},
+};
+
+_Static_assert(
+    sizeof(config_table_rows) / sizeof(*config_table_rows) <= CONFIG_TABLE_MAX,
+    "CONFIG_TABLE_MAX has room for all rows");
+
+const struct option config_table_options[] = {
+    {"config", '\0', "FILE",
+	"read directives from a file of EnvironmentFile= format", 0},
+    {"check", '\0', NULL,
+	"print every value and where it came from, and warnings",
+	offsetof(struct config, check)},
+    {"help", 'h', NULL, "print this", offsetof(struct config, help)},
+    {"version", 'V', NULL, "print the version",
+	offsetof(struct config, version)},
+    {.name = NULL},
+};
+
+const struct directive *
+config_table_owner(size_t offset)
+{
+	const struct directive *d = config_table_rows;
+
+	while (d->offset != offset)
+		d++;
+	return d;
+}
+
+void
+config_table_argument(char *out, size_t size, const char *name)
+{
+	char *p;
+
+	(void)snprintf(out, size, "--%s", name);
+	for (p = out; *p != '\0'; p++)
+		if (*p == '_')
+			*p = '-';
+}
+
+/* Whether `word` of `len` letters is the directive's name with hyphens. */
+static bool
+is_argument(const struct directive *d, const char *word, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (word[i] != (d->name[i] == '_' ? '-' : d->name[i]))
+			return false;
+	return d->name[len] == '\0';
+}
+
+const struct directive *
+config_table_by_argument(const char *word, size_t len)
+{
+	const struct directive *d;
+
+	if (strncmp(word, "--", 2) != 0)
+		return NULL;
+	for (d = config_table_rows; d->name != NULL; d++)
+		if (is_argument(d, word + 2, len - 2))
+			return d;
+	return NULL;
+}
+
+const struct option *
+config_table_option(const char *word, size_t len)
+{
+	const struct option *o;
+
+	for (o = config_table_options; o->name != NULL; o++) {
+		if (len == 2 && word[0] == '-' && o->letter != '\0' &&
+		    word[1] == o->letter)
+			return o;
+		if (strncmp(word, "--", 2) == 0 && strlen(o->name) == len - 2 &&
+		    strncmp(o->name, word + 2, len - 2) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+static char
+upper(char c)
+{
+	return (char)(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+}
+
+/* What the variable's name has after SMTP_, in small letters. */
+static const char *
+variable_part(const struct directive *d)
+{
+	return strncmp(d->name, "smtp_", 5) == 0 ? d->name + 5 : d->name;
+}
+
+void
+config_table_variable(char *out, size_t size, const struct directive *d)
+{
+	(void)snprintf(out, size, CONFIG_VARIABLE "%s", variable_part(d));
+	for (; *out != '\0'; out++)
+		*out = upper(*out);
+}
+
+const struct directive *
+config_table_by_variable(const char *key, size_t len)
+{
+	const struct directive *d;
+	const char *name;
+	size_t i;
+
+	key += strlen(CONFIG_VARIABLE);
+	len -= strlen(CONFIG_VARIABLE);
+	for (d = config_table_rows; d->name != NULL; d++) {
+		name = variable_part(d);
+		for (i = 0; i < len && key[i] == upper(name[i]); i++)
+			;
+		if (i == len && name[i] == '\0')
+			return d;
+	}
+	return NULL;
+}
