@@ -49,7 +49,8 @@ sasl-secret_SRC  = sasl_secret lib/text
 sasl-secret_LIBS = -lcrypto
 auth-file_SRC  = auth/file lib/passwd lib/text lib/message
 auth-file_LIBS = -lcrypto -lcrypt
-auth-http_SRC  = auth/http lib/text lib/message
+auth-http_SRC  = auth/http auth/http_url auth/http_question auth/http_answer \
+	auth/http_fetch auth/http_verdict auth/http_text lib/text lib/message
 auth-http_LIBS = -lcurl
 PASSWD    = smtp-frontd-passwd lib/passwd lib/text
 

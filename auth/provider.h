@@ -1,7 +1,6 @@
 /*
- * What judges credentials: one provider a file and a module, loaded by a keeper
- * alone. A provider exports one `const struct auth_provider auth_provider` and
- * has no header.
+ * What judges credentials: one provider a module, loaded by a keeper alone. All
+ * that a provider exports is one `const struct auth_provider auth_provider`.
  */
 #ifndef AUTH_PROVIDER_H
 #define AUTH_PROVIDER_H

@@ -11,8 +11,9 @@
  * connection; both wait for the server's end.
  *
  * Prints a line for each session: microseconds from connect to the reply to
- * QUIT, those of the longest step (from sending to the whole reply), its name,
- * and those from the message's first octet to its reply.
+ * QUIT (with -c, to the server's end), those of the longest step (from sending
+ * to the whole reply), its name, and those from the message's first octet to
+ * its reply.
  */
 #include <errno.h>
 #include <openssl/ssl.h>
@@ -196,6 +197,7 @@ static void
 run_session(void)
 {
 	struct session s = {.step = "connect", .longest_step = "none"};
+	int64_t ended;
 	char byte;
 
 	s.began = net_now();
@@ -205,14 +207,17 @@ run_session(void)
 		shake_hands(&s);
 	else if (!options.connect)
 		converse(&s);
-	printf("%lld %lld %s %lld\n", (long long)(net_now() - s.began) / 1000,
-	    (long long)s.longest / 1000, s.longest_step,
-	    (long long)s.message / 1000);
+	ended = net_now();
 	if (s.ssl != NULL)
 		(void)SSL_shutdown(s.ssl);
 	(void)shutdown(s.fd, SHUT_WR);
 	while (recv(s.fd, &byte, 1, 0) > 0)
 		;
+	if (options.connect)
+		ended = net_now();
+	printf("%lld %lld %s %lld\n", (long long)(ended - s.began) / 1000,
+	    (long long)s.longest / 1000, s.longest_step,
+	    (long long)s.message / 1000);
 	SSL_free(s.ssl);
 	(void)close(s.fd);
 }

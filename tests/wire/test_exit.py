@@ -181,14 +181,14 @@ def test_75_dead_provider(front):
     s = front(auth_provider=f'http://{dead_address()}/')
     s.client.greeting()
     s.client.ask('AUTH PLAIN ' + GOOD, '454 4.7.0 ')
-    s.quit((0, 75))
+    s.quit(75)
 
 
 def test_missing_password_file_is_unavailable(front, tmp_path):
     s = front(auth_provider=f'file:{tmp_path}/none')
     s.client.greeting()
     s.client.ask('AUTH PLAIN ' + GOOD, '454 4.7.0 ')
-    s.quit((0, 75))
+    s.quit(75)
     assert s.event('auth')['result'] == 'unavailable'
 
 

@@ -337,7 +337,7 @@ def test_status_wait_without_end(asks):
     """No busy loop, and its end is the timeout."""
     s, b, a = asks({'Auth-Status': 'WAIT'}, auth_http_timeout='1500ms')
     s.client.ask('AUTH PLAIN ' + GOOD, '454 4.7.0 ')
-    s.quit()
+    s.quit(75)
     assert len(a.requests) <= 3
 
 
@@ -383,7 +383,7 @@ def test_broken_auth_server_is_unavailable(asks, what):
     s.client.ask('AUTH PLAIN ' + GOOD, '454 4.7.0 ')
     assert time.monotonic() - begun < 3
     s.client.ask('NOOP', '250 2.0.0 OK')
-    s.quit()
+    s.quit(75)
     assert b.conversations == []
     assert s.event('auth')['result'] == 'unavailable'
 
@@ -392,7 +392,7 @@ def test_dead_auth_server(front):
     s = front(auth_provider=f'http://{dead_address()}/auth')
     s.client.greeting()
     s.client.ask('AUTH PLAIN ' + GOOD, '454 4.7.0 ')
-    s.quit()
+    s.quit(75)
 
 
 DENIED = {
@@ -427,7 +427,7 @@ def test_none_with_a_broken_auth_server(asks):
     s, b, a = asks(CLOSE, smtp_auth='none')
     s.client.ask('MAIL FROM:<a@a.example>', '250 ')
     s.client.ask('RCPT TO:<b@b.example>', '4[25][14] 4.')
-    s.quit()
+    s.quit(75)
     assert b.conversations == []
 
 

@@ -145,5 +145,5 @@ def test_session_without_its_keeper(pair, auth_server, backend, how):
     s.client.ask('NOOP', '250 ')
     if how == signal.SIGSTOP:
         os.kill(keeper, signal.SIGCONT)
-    s.quit()
+    s.quit(75)
     assert b.conversations == []

@@ -631,7 +631,7 @@ def test_hostile_reply(login, backend, step, what):
     """Never a success, always an answer, and soon."""
     b = backend(replies={step: HOSTILE[what]})
     begun = time.monotonic()
-    s = login(backend=b.address, proxy_connect_timeout='500ms',
+    s = login(backend=b.address, proxy_connect_timeout='250ms',
               proxy_smtp_auth='on')
     [line] = s.client.expect('4[25]1 4.3.0 ')
     assert time.monotonic() - begun < 3
@@ -648,7 +648,7 @@ def test_hostile_reply(login, backend, step, what):
 @pytest.mark.parametrize('step', ['MAIL', 'RCPT'])
 def test_hostile_reply_with_none(deliver, backend, step, what):
     b = backend(caps=['PIPELINING'], replies={step: HOSTILE[what]})
-    s = deliver(backend=b.address, proxy_connect_timeout='500ms')
+    s = deliver(backend=b.address, proxy_connect_timeout='250ms')
     said = s.client.read_line(3)
     assert re.match('4[25]1 ', said), said
     s.client.close()
