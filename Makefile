@@ -84,10 +84,87 @@ $(B)/obj/%.o: %.c
 	@echo '  CC    $@'
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
--include $(SRC:%=$(B)/obj/%.d)
+# Unit tests: the objects and libraries that tests/unit/t-NAME.c is linked with.
+UNIT = text message log conn dns config sasl sasl-secret auth keeper passwd \
+	auth-http tls
+t-text        = lib/text
+t-message     = lib/message lib/text
+t-log         = lib/log
+t-conn        = lib/conn
+t-dns         = lib/dns lib/text -lcares
+t-config      = $(filter config%,$(MAIN)) lib/log lib/module lib/text
+t-sasl        = sasl lib/text
+t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
+t-auth        = auth lib/message lib/text
+t-keeper      = keeper lib/sandbox lib/message lib/text lib/tls_load
+t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
+t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
+t-tls         = $(tls_SRC) $(tls_LIBS)
 
-.PHONY: all clean
+define unit
+$(B)/tests/t-$1: $(call objects,tests/unit/t-$1 $(filter-out -%,$(t-$1)))
+	@mkdir -p $$(@D)
+	@echo '  LD    $$@'
+	@$$(CC) -pie $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ \
+	    $(filter -%,$(t-$1)) -lcmocka
+endef
+$(foreach t,$(UNIT),$(eval $(call unit,$t)))
+
+-include $(patsubst %,$(B)/obj/%.d,$(SRC) $(UNIT:%=tests/unit/t-%))
+
+.PHONY: all bench check check-unit clean install layers lint uninstall
 .DELETE_ON_ERROR:
 .SECONDARY:
+check:
+	./check --fast
+
+check-unit: $(UNIT:%=$(B)/tests/t-%)
+	@for t in $(abspath $^); do $$t || bad=1; done; [ -z "$$bad" ]
+
+# What tests/layers reads.
+layers:
+	@echo '$(LAYERS)'
+
+lint:
+	tests/layers
+	tests/lint
+
+
+# Figures beside their yardsticks; `bench/setup` installs what they need.
+bench: all
+	CC='$(CC)' bench/run $(B)
+
 clean:
 	rm -rf $(B)
+
+# Everything goes below DESTDIR. A file in ETCDIR is the administrator's, once it
+# is there.
+D      = $(DESTDIR)
+UNITS  = $(addprefix smtp-frontd-,$(foreach u,submission submissions mx,$u.socket $u@.service))
+CONFS  = submission.conf submissions.conf mx.conf
+PAGES  = $(notdir $(wildcard man/*))
+page   = $(D)$(MANDIR)/man$(subst .,,$(suffix $1))/$1
+
+install: all
+	install -d $(D)$(SBINDIR) $(D)$(BINDIR) $(D)$(LIBDIR)/smtp-frontd \
+	    $(D)$(UNITDIR) $(D)$(SYSUSERSDIR) $(D)$(DOCDIR) \
+	    $(D)$(ETCDIR)/smtp-frontd
+	install $(B)/sbin/smtp-frontd $(D)$(SBINDIR)
+	install $(B)/bin/smtp-frontd-passwd $(D)$(BINDIR)
+	install -m 644 $(B)/lib/smtp-frontd/*.so $(D)$(LIBDIR)/smtp-frontd
+	$(foreach p,$(PAGES),install -D -m 644 man/$p $(call page,$p) &&) :
+	install -m 644 $(UNITS:%=units/%) $(D)$(UNITDIR)
+	install -m 644 units/smtp-frontd.sysusers \
+	    $(D)$(SYSUSERSDIR)/smtp-frontd.conf
+	install -m 644 README.md NEWS SECURITY.md LICENSE units/*.conf \
+	    units/smtp-frontd.xinetd examples/* $(D)$(DOCDIR)
+	sed -i 's|@SBINDIR@|$(SBINDIR)|' $(D)$(UNITDIR)/smtp-frontd-*@.service \
+	    $(D)$(DOCDIR)/smtp-frontd.xinetd $(D)$(DOCDIR)/relay.conf
+	for c in $(CONFS); do [ -e $(D)$(ETCDIR)/smtp-frontd/$$c ] || \
+	    install -m 640 units/$$c $(D)$(ETCDIR)/smtp-frontd; done
+
+uninstall:
+	rm -f $(D)$(SBINDIR)/smtp-frontd $(D)$(BINDIR)/smtp-frontd-passwd \
+	    $(foreach p,$(PAGES),$(call page,$p)) \
+	    $(UNITS:%=$(D)$(UNITDIR)/%) $(D)$(SYSUSERSDIR)/smtp-frontd.conf
+	rm -rf $(D)$(LIBDIR)/smtp-frontd $(D)$(DOCDIR)

@@ -36,6 +36,16 @@ has_standard_fds(void)
 	return true;
 }
 
+/* What a super-server left open is not for a session: before any file is. */
+static void
+close_others(int connection)
+{
+	const int lowest = STDERR_FILENO + 1;
+
+	(void)close_range(
+	    (unsigned)(connection == lowest ? lowest + 1 : lowest), ~0u, 0);
+}
+
 static int
 complain(const char *text, int status)
 {
@@ -105,6 +115,7 @@ main(int argc, char **argv)
 	if (found == PEER_MISSING)
 		return complain("no connection on fd 0 and 1", EX_OSERR);
 
+	close_others(rfd);
 	log_open(conf.log, "smtp-frontd", rfd);
 	warn_of_unknown();
 	return session_run(&conf, rfd, wfd);

@@ -115,18 +115,25 @@ smtp_auth_line(struct session *s, char *line, size_t size)
 
 /* --- the verdict --------------------------------------------------------- */
 
-/* Waits before a refusal as the provider asks; a client that leaves ends it. */
-static void
+/*
+ * Waits before a refusal as the provider asks. False when the client has said
+ * its last meanwhile: it gets no answer then, or all guesses could be sent at
+ * once with the end behind them, and none would cost its time.
+ */
+static bool
 wait_delay(struct session *s, uint64_t ms)
 {
 	struct pollfd pfd = {.fd = s->client.rfd, .events = POLLRDHUP};
 	int64_t until = clock_in((int64_t)ms);
 
-	if (ms == 0 || conn_flush(&s->client) != CONN_OK || s->client.eof)
-		return;
+	if (ms == 0)
+		return true;
+	if (conn_flush(&s->client) != CONN_OK)
+		return false;
 	while (clock_left(until) > 0)
 		if (poll(&pfd, 1, clock_left(until)) > 0)
-			return;
+			return false;
+	return true;
 }
 
 /*
@@ -139,7 +146,9 @@ refuse_verdict(struct session *s, enum smtp_reply reply)
 	const char *code = message_get(&s->verdict, M_CODE);
 	char words[512];
 
-	wait_delay(s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0));
+	if (!wait_delay(
+		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+		return smtp_over(s, "left");
 	if (code == NULL)
 		return smtp_refuse(s, reply);
 	(void)snprintf(words, sizeof(words), "%s %s\r\n", code,

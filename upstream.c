@@ -106,7 +106,7 @@ read_reply(struct upstream *up, const char *step, offer_fn *offer)
 
 /* One reply whose code must be of the class of `want` (2 for 2xx). */
 static enum upstream_result
-expect(struct upstream *up, const char *step, int want, offer_fn *offer)
+expect_one(struct upstream *up, const char *step, int want, offer_fn *offer)
 {
 	int code = read_reply(up, step, offer);
 
@@ -117,6 +117,21 @@ expect(struct upstream *up, const char *step, int want, offer_fn *offer)
 	(void)snprintf(up->reason, sizeof(up->reason), "%s: %.*s", step,
 	    (int)strcspn(up->words, "\r"), up->words);
 	return UPSTREAM_REFUSED;
+}
+
+/*
+ * The same, and nothing behind it: a server that says more than it was asked
+ * would be out of step from here on, and a stray 250 be taken for the answer to
+ * the client's message.
+ */
+static enum upstream_result
+expect(struct upstream *up, const char *step, int want, offer_fn *offer)
+{
+	enum upstream_result r = expect_one(up, step, want, offer);
+
+	if (r != UPSTREAM_FAILED && conn_buffered(&up->conn) > 0)
+		return failed(up, step, "it says more than it was asked");
+	return r;
 }
 
 /* --- EHLO ---------------------------------------------------------------- */
@@ -384,7 +399,7 @@ present_envelope(struct session *s, struct upstream *up)
 	(void)conn_print(&up->conn, "MAIL %s\r\n", s->mail);
 	if (up->pipelining)
 		(void)conn_print(&up->conn, "RCPT %s\r\n", s->rcpt);
-	r = expect(up, "MAIL", 2, NULL);
+	r = expect_one(up, "MAIL", 2, NULL);
 	if (r == UPSTREAM_REFUSED && up->pipelining) {
 		(void)text_copy(refusal, sizeof(refusal), up->words);
 		/* A 421 may be its last word. */
@@ -418,6 +433,9 @@ upstream_introduce(struct session *s, struct upstream *up)
 	for (i = 0; r == UPSTREAM_READY && i < sizeof(steps) / sizeof(steps[0]);
 	     i++)
 		r = steps[i].step(s, up);
+	/* Before the client hears anything of it, once more. */
+	if (r == UPSTREAM_READY && conn_peek(&up->conn) > 0)
+		return failed(up, "hand-over", "it says more than it was asked");
 	return r;
 }
 

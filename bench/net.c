@@ -68,8 +68,7 @@ net_connect(uint16_t port)
 	struct sockaddr_in sin = loopback(port);
 	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd == -1 ||
-	    connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == -1)
+	if (fd == -1 || connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == -1)
 		net_die("connecting");
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return fd;

@@ -16,7 +16,7 @@ _Noreturn void net_die(const char *what);
 /* A listening socket on a free port of 127.0.0.1. */
 int net_listen(uint16_t *port);
 
-/* As net_listen(), and the port is printed; SIGTERM comes if our parent dies. */
+/* The same, its port printed; from then on SIGTERM comes if our parent dies. */
 int net_announce(void);
 
 /* A blocking connection to 127.0.0.1, without Nagle's delay. */

@@ -17,7 +17,7 @@
 
 #include "net.h"
 
-#define BUFFER 4096
+#define BUFFER	4096
 #define DISCARD (1 << 20)
 
 static const char end_of_data[] = "\r\n.\r\n";
@@ -72,8 +72,8 @@ discard(struct peer *p, uint64_t n)
 	p->len -= have;
 	memmove(p->buf, p->buf + have, p->len);
 	for (n -= have; n > 0; n -= (uint64_t)got) {
-		got = recv(p->fd, NULL, n < DISCARD ? (size_t)n : DISCARD,
-		    MSG_TRUNC);
+		got = recv(
+		    p->fd, NULL, n < DISCARD ? (size_t)n : DISCARD, MSG_TRUNC);
 		if (got <= 0)
 			return false;
 	}
@@ -96,9 +96,10 @@ take_message(struct peer *p)
 			return false;
 		p->len += (size_t)n;
 	}
-	if (memcmp(p->buf, end_of_data, END) != 0)
-		return say(p, "554 5.6.0 The dot is not where it should be\r\n")
-		    && false;
+	if (memcmp(p->buf, end_of_data, END) != 0) {
+		(void)say(p, "554 5.6.0 The dot is not where it should be\r\n");
+		return false;
+	}
 	p->len -= END;
 	memmove(p->buf, p->buf + END, p->len);
 	(void)snprintf(reply, sizeof(reply), "250 2.0.0 %llu octets\r\n",
@@ -114,15 +115,18 @@ obey(struct peer *p, const char *line)
 	const char *size;
 
 	if (strncasecmp(line, "EHLO", 4) == 0)
-		return say(p, "250-sink.example\r\n250-PIPELINING\r\n"
-			      "250-8BITMIME\r\n250-SIZE\r\n"
-			      "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN\r\n");
+		return say(p,
+		    "250-sink.example\r\n250-PIPELINING\r\n"
+		    "250-8BITMIME\r\n250-SIZE\r\n"
+		    "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN\r\n");
 	if (strncasecmp(line, "XCLIENT", 7) == 0)
 		return say(p, "220 sink.example ESMTP\r\n");
 	if (strncasecmp(line, "DATA", 4) == 0)
 		return take_message(p);
-	if (strncasecmp(line, "QUIT", 4) == 0)
-		return say(p, "221 2.0.0 Bye\r\n") && false;
+	if (strncasecmp(line, "QUIT", 4) == 0) {
+		(void)say(p, "221 2.0.0 Bye\r\n");
+		return false;
+	}
 	if (strncasecmp(line, "MAIL", 4) == 0) {
 		size = strcasestr(line, " SIZE=");
 		p->size = size != NULL ? strtoull(size + 6, NULL, 10) : 0;
@@ -158,8 +162,7 @@ main(void)
 		if (p == NULL)
 			net_die("calloc");
 		p->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-		if (p->fd == -1 ||
-		    pthread_create(&thread, NULL, serve, p) != 0)
+		if (p->fd == -1 || pthread_create(&thread, NULL, serve, p) != 0)
 			net_die("accept");
 		(void)pthread_detach(thread);
 	}

@@ -51,8 +51,7 @@ static int
 datagram_sink(const char *path)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	int fd = socket(
-	    AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	(void)snprintf(un.sun_path, sizeof(un.sun_path), "%s", path);
 	if (fd == -1 || bind(fd, (struct sockaddr *)&un, sizeof(un)) == -1)
@@ -87,7 +86,7 @@ drain(void)
 
 	for (i = 0; i < SINKS; i++)
 		while (sinks[i] != -1 &&
-		    recv(sinks[i], line, sizeof(line), 0) >= 0)
+		       recv(sinks[i], line, sizeof(line), 0) >= 0)
 			n++;
 	return n;
 }
@@ -135,12 +134,12 @@ account(pid_t pid, long at_line)
 	(void)alarm(PATIENCE);
 	while ((ended = wait4(-1, &status, 0, &ru)) != -1) {
 		cpu += (ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000 +
-		    ru.ru_utime.tv_usec + ru.ru_stime.tv_usec;
+		       ru.ru_utime.tv_usec + ru.ru_stime.tv_usec;
 		faults += ru.ru_minflt;
 		switches += ru.ru_nvcsw + ru.ru_nivcsw;
 		if (ended == pid)
-			exit_status = WIFEXITED(status) ? WEXITSTATUS(status)
-							: 256;
+			exit_status =
+			    WIFEXITED(status) ? WEXITSTATUS(status) : 256;
 	}
 	(void)alarm(0);
 	if (sinks[0] != -1 && drain() == 0) {

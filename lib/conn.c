@@ -438,8 +438,13 @@ conn_shutdown_write(struct conn *c)
 	(void)conn_flush(c);
 	if (c->tls != NULL && !c->failed)
 		c->tls_api->shutdown(c->tls);
-	if (c->is_socket)
+	if (c->is_socket) {
 		(void)shutdown(c->wfd, SHUT_WR);
+	} else if (c->wfd != -1) {
+		/* The end of a pipe is told by closing it. */
+		(void)close(c->wfd);
+		c->wfd = -1;
+	}
 }
 
 void

@@ -50,7 +50,7 @@ struct conn_line {
 /*
  * Makes a connection over `rfd` and `wfd` (the same for a socket) that reads
  * into `buffer`. Sockets become non-blocking and lose Nagle's algorithm; the
- * fds stay the caller's.
+ * fds stay the caller's, but for conn_shutdown_write().
  */
 void conn_init(
     struct conn *c, int rfd, int wfd, void *buffer, size_t buffer_size);
@@ -127,7 +127,10 @@ enum conn_result conn_wait(struct conn *c, short events);
  */
 enum conn_result conn_handshake(struct conn *c);
 
-/* Says that we will write no more: close_notify under TLS, then FIN. */
+/*
+ * Says that we will write no more: close_notify under TLS, then FIN; of two
+ * pipes the one that is written to is closed.
+ */
 void conn_shutdown_write(struct conn *c);
 
 /*

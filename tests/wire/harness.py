@@ -12,7 +12,6 @@ import ctypes
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import ssl
@@ -51,8 +50,8 @@ def adopt_orphans():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def children(pid):
-    """The living (not zombie) child processes of `pid`."""
+def children(pid, alive=True):
+    """The child processes of `pid`: the living ones, or zombies as well."""
     found = []
     try:
         for task in os.listdir(f'/proc/{pid}/task'):
@@ -60,7 +59,7 @@ def children(pid):
                 found += [int(word) for word in f.read().split()]
     except OSError:
         pass
-    return [child for child in found if is_alive(child)]
+    return [child for child in found if not alive or is_alive(child)]
 
 
 def state(pid):
@@ -660,8 +659,10 @@ def clean_up(sessions):
         elif s.proc.returncode < 0 and not complaints:
             complaints.append(
                 f'died of signal {-s.proc.returncode}: {s.log.text}')
-    for pid in family:
-        reap(pid)
+    # Orphans have become our children, and must not stay zombies.
+    for pid in children(os.getpid(), alive=False):
+        if pid in family or state(pid) == 'Z':
+            reap(pid)
     return complaints
 
 
@@ -695,7 +696,6 @@ def kill(pid):
 
 
 def reap(pid):
-    """An orphan that has become our child must not stay a zombie."""
     try:
         end = time.monotonic() + 2
         while os.waitpid(pid, os.WNOHANG) == (0, 0) and \
@@ -742,5 +742,3 @@ class Certificates:
                 'ssl_certificate_key': [k for _, k in pairs]}
 
 
-def have_openssl():
-    return shutil.which('openssl') is not None

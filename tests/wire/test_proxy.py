@@ -447,3 +447,16 @@ def test_pipes_as_the_client(front, backend):
     s.client.expect('250 2.0.0 queued')
     leave(s)
     assert b.conversation().messages[0].startswith(MESSAGE[:1 << 20])
+
+
+def test_end_is_told_over_pipes(front, backend):
+    """The backend's end reaches a client on pipes, too, without a wait."""
+    b = backend()
+    s = front(way='pipes', backend=b.address)
+    s.client.greeting()
+    s.client.ask('AUTH PLAIN ' + GOOD, '235 ')
+    s.client.ask('QUIT', '221 2.0.0 backend leaves')
+    begun = time.monotonic()
+    s.client.expect_end()
+    assert time.monotonic() - begun < 1
+    s.finish()

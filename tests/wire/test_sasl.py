@@ -1,6 +1,7 @@
 """AUTH: the mechanisms as they look on the wire."""
 
 import base64
+import ctypes
 import hashlib
 import hmac
 import re
@@ -228,6 +229,96 @@ def test_cram_response_is_good_once(at):
     s.client.ask(old, '535 5.7.8 ')
     still_talks(s)
     s.quit()
+
+
+# --- the password file -----------------------------------------------------
+
+def crypted(method):
+    """A crypt(3) hash of "wonderland", by the system's own library."""
+    lib = ctypes.CDLL('libcrypt.so.1')
+    lib.crypt.restype = ctypes.c_char_p
+    return lib.crypt(b'wonderland', {
+        'yescrypt': b'$y$j9T$wJwckfSfIDs8NZPVHGavX0$',
+        'bcrypt': b'$2b$05$abcdefghijklmnopqrstuu',
+        'sha512': b'$6$saltsalt$'}[method]).decode()
+
+
+def scram():
+    salt = b'sixteen octets!!'
+    salted = hashlib.pbkdf2_hmac('sha256', b'wonderland', salt, 4096)
+    client, server = (hmac.digest(salted, x, 'sha256')
+                      for x in (b'Client Key', b'Server Key'))
+    stored = hashlib.sha256(client).digest()
+    return '4096,%s,%s,%s' % tuple(
+        base64.b64encode(x).decode() for x in (salt, stored, server))
+
+
+STORED = {
+    'yescrypt': lambda: '{CRYPT}' + crypted('yescrypt'),
+    'bcrypt': lambda: '{CRYPT}' + crypted('bcrypt'),
+    'sha512': lambda: '{CRYPT}' + crypted('sha512'),
+    'bare hash': lambda: crypted('sha512'),
+    'scram': lambda: '{SCRAM-SHA-256}' + scram(),
+    'plain': lambda: '{PLAIN}wonderland',
+}
+
+
+@pytest.fixture
+def file_with(tmp_path):
+    def make(*lines):
+        path = tmp_path / 'passwd'
+        path.write_text('\n'.join(lines) + '\n')
+        path.chmod(0o600)
+        return f'file:{path}'
+    return make
+
+
+@pytest.mark.parametrize('how', STORED)
+def test_every_way_to_store_a_password(at, file_with, how):
+    s = at(auth_provider=file_with('# users', 'bob:{PLAIN}builder', '',
+                                   'alice:' + STORED[how]()))
+    for wrong in ('wonderlanx', '', 'builder'):
+        s.client.ask('AUTH PLAIN ' + plain('alice', wrong), '535 5.7.8 ')
+    s.client.line('AUTH PLAIN ' + GOOD)
+    accepted(s)
+
+
+@pytest.mark.parametrize('how', STORED)
+def test_cram_needs_the_secret_itself(at, file_with, how):
+    s = at(smtp_auth='cram-md5', auth_provider=file_with(
+        'alice:' + STORED[how]()))
+    if how == 'plain':
+        s.client.line(cram(challenge(s), 'alice', 'wonderland'))
+        accepted(s)
+        return
+    for secret in ('wonderland', STORED[how](), ''):
+        s.client.line(cram(challenge(s), 'alice', secret))
+        s.client.expect('535 5.7.8 ')
+    s.quit()
+
+
+def test_backend_of_one_user(at, file_with, backend):
+    one, two = backend(), backend()
+    s = at(backend=one.address, auth_provider=file_with(
+        'bob:{PLAIN}builder', 'alice:{PLAIN}wonderland:' + two.address))
+    s.client.line('AUTH PLAIN ' + GOOD)
+    accepted(s)
+    assert (len(one.conversations), len(two.conversations)) == (0, 1)
+
+
+@pytest.mark.parametrize('line', [
+    'alice', 'alice:', 'alice:wonderland', 'alice:{NONSENSE}wonderland',
+    'alice:{PLAIN}', 'alice:{CRYPT}', 'alice:{CRYPT}*', 'alice:!', 'alice:*',
+    'alice:{SCRAM-SHA-256}nonsense', ':{PLAIN}wonderland'])
+def test_lines_that_let_nobody_in(at, file_with, line):
+    s = at(auth_provider=file_with(line))
+    for password in ('wonderland', '', '*', '!'):
+        s.client.ask('AUTH PLAIN ' + plain('alice', password),
+                     '(535 5.7.8|454 4.7.0|4[25]1 4.3.0|501 5.5.2) ')
+        if s.client.eof:
+            break
+    s.client.close()
+    s.wait()
 
 
 # --- cancelled, malformed, too long ----------------------------------------
