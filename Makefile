@@ -86,7 +86,7 @@ $(B)/obj/%.o: %.c
 
 # Unit tests: the objects and libraries that tests/unit/t-NAME.c is linked with.
 UNIT = text message log conn dns config sasl sasl-secret auth keeper passwd \
-	auth-http tls
+	auth-http tls peer relay upstream proxy
 t-text        = lib/text
 t-message     = lib/message lib/text
 t-log         = lib/log
@@ -100,6 +100,10 @@ t-keeper      = keeper lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)
+t-peer        = peer lib/text
+t-relay       = relay lib/message lib/sandbox lib/text
+t-upstream    = upstream lib/conn lib/message lib/text
+t-proxy       = proxy lib/conn
 
 define unit
 $(B)/tests/t-$1: $(call objects,tests/unit/t-$1 $(filter-out -%,$(t-$1)))
@@ -112,23 +116,25 @@ $(foreach t,$(UNIT),$(eval $(call unit,$t)))
 
 -include $(patsubst %,$(B)/obj/%.d,$(SRC) $(UNIT:%=tests/unit/t-%))
 
-.PHONY: all bench check check-unit clean install layers lint uninstall
+.PHONY: all bench check check-unit clean install lint uninstall \
+	unit-tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 check:
 	./check --fast
 
-check-unit: $(UNIT:%=$(B)/tests/t-%)
-	@for t in $(abspath $^); do $$t || bad=1; done; [ -z "$$bad" ]
-
-# What tests/layers reads.
-layers:
-	@echo '$(LAYERS)'
+unit-tests: $(UNIT:%=$(B)/tests/t-%)
+check-unit: unit-tests
+	@for t in $(UNIT:%=$(abspath $(B))/tests/t-%); do $$t || bad=1; done; \
+	    [ -z "$$bad" ]
 
 lint:
 	tests/layers
 	tests/lint
 
+# The value of a variable, for tests/layers and tests/lint.
+print-%:
+	@echo '$($*)'
 
 # Figures beside their yardsticks; `bench/setup` installs what they need.
 bench: all
@@ -140,28 +146,29 @@ clean:
 # Everything goes below DESTDIR. A file in ETCDIR is the administrator's, once it
 # is there.
 D      = $(DESTDIR)
-UNITS  = $(addprefix smtp-frontd-,$(foreach u,submission submissions mx,$u.socket $u@.service))
-CONFS  = submission.conf submissions.conf mx.conf
+PORTS  = submission submissions mx
+UNITS  = $(foreach p,$(PORTS),smtp-frontd-$p.socket smtp-frontd-$p@.service)
 PAGES  = $(notdir $(wildcard man/*))
 page   = $(D)$(MANDIR)/man$(subst .,,$(suffix $1))/$1
 
 install: all
-	install -d $(D)$(SBINDIR) $(D)$(BINDIR) $(D)$(LIBDIR)/smtp-frontd \
-	    $(D)$(UNITDIR) $(D)$(SYSUSERSDIR) $(D)$(DOCDIR) \
-	    $(D)$(ETCDIR)/smtp-frontd
+	@[ $(dir $(SBINDIR)) = $(dir $(LIBDIR)) ] || \
+	    { echo 'SBINDIR and LIBDIR must be neighbours' >&2; exit 1; }
+	install -d $(addprefix $(D),$(SBINDIR) $(BINDIR) $(LIBDIR)/smtp-frontd \
+	    $(UNITDIR) $(SYSUSERSDIR) $(DOCDIR) $(ETCDIR)/smtp-frontd)
 	install $(B)/sbin/smtp-frontd $(D)$(SBINDIR)
 	install $(B)/bin/smtp-frontd-passwd $(D)$(BINDIR)
 	install -m 644 $(B)/lib/smtp-frontd/*.so $(D)$(LIBDIR)/smtp-frontd
 	$(foreach p,$(PAGES),install -D -m 644 man/$p $(call page,$p) &&) :
 	install -m 644 $(UNITS:%=units/%) $(D)$(UNITDIR)
-	install -m 644 units/smtp-frontd.sysusers \
-	    $(D)$(SYSUSERSDIR)/smtp-frontd.conf
+	install -m 644 units/smtp-frontd.sysusers $(D)$(SYSUSERSDIR)/smtp-frontd.conf
 	install -m 644 README.md NEWS SECURITY.md LICENSE units/*.conf \
-	    units/smtp-frontd.xinetd examples/* $(D)$(DOCDIR)
+	    units/smtp-frontd.xinetd $(D)$(DOCDIR)
+	install examples/* $(D)$(DOCDIR)
 	sed -i 's|@SBINDIR@|$(SBINDIR)|' $(D)$(UNITDIR)/smtp-frontd-*@.service \
 	    $(D)$(DOCDIR)/smtp-frontd.xinetd $(D)$(DOCDIR)/relay.conf
-	for c in $(CONFS); do [ -e $(D)$(ETCDIR)/smtp-frontd/$$c ] || \
-	    install -m 640 units/$$c $(D)$(ETCDIR)/smtp-frontd; done
+	for p in $(PORTS); do [ -e $(D)$(ETCDIR)/smtp-frontd/$$p.conf ] || \
+	    install -m 640 units/$$p.conf $(D)$(ETCDIR)/smtp-frontd; done
 
 uninstall:
 	rm -f $(D)$(SBINDIR)/smtp-frontd $(D)$(BINDIR)/smtp-frontd-passwd \

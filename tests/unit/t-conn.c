@@ -280,7 +280,7 @@ the_buffer_is_a_limit_too(void **state)
 static const char *const monsters[] = {
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n",
     "\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\n",
-    "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\r\n",
+    "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\r\n",
     "xxxxxxxxxxxxxxx\rxxxxxxxxxxxxxxxx\nxxxxxxxxxxxxxx\r\r\n",
     "xxxxxxxxxxxxxxx\nxxxxxxxxxxxxxxxx\rxxxxxxxxxxxxxx\n\r\n",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\rxxxxxxxxxxxxxx\r\n",
@@ -447,6 +447,21 @@ a_trickle_does_not_stretch_the_deadline(void **state)
 	assert_in_range(clock_ms() - began, BRIEF, SOON);
 	(void)kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* Half of a line that moved to the front leaves nothing where it was. */
+static void
+a_line_that_moved_is_gone_when_wiped(void **state)
+{
+	(void)state;
+	use_socket(SOCK_STREAM, BUFFER);
+	say("NOOP 1234567890123\r\nc2VjcmV0LXN");
+	expect_line(BUFFER, "NOOP 1234567890123");
+	say("l\r\n....");
+	expect_line(BUFFER, "c2VjcmV0LXNl");
+	conn_wipe_line(&line);
+	assert_null(memmem(buffer, BUFFER, "cmV0", 4));
+	assert_null(memmem(buffer, BUFFER, "LXN", 3));
 }
 
 static void
@@ -670,6 +685,23 @@ pipes_end(void **state)
 	(void)conn_print(&c, "250 b\r\n");
 	assert_int_equal(conn_flush(&c), CONN_FAILED);
 	(void)signal(SIGPIPE, SIG_DFL);
+}
+
+static void
+a_pipes_end_is_told_by_closing_it(void **state)
+{
+	char got[16];
+
+	(void)state;
+	use_pipes(BUFFER);
+	(void)conn_print(&c, "221 x\r\n");
+	conn_shutdown_write(&c);
+	fds[3] = -1;
+	assert_int_equal(c.wfd, -1);
+	assert_int_equal(read(fds[2], got, sizeof(got)), 7);
+	assert_int_equal(read(fds[2], got, sizeof(got)), 0);
+	conn_shutdown_write(&c);
+	conn_linger(&c, SOON);
 }
 
 /* --- the last reply ------------------------------------------------------ */
@@ -928,6 +960,7 @@ main(void)
 	    TEST(long_lines_in_every_split),
 	    TEST(a_batch_longer_than_the_buffer),
 	    TEST(a_wiped_line_is_gone),
+	    TEST(a_line_that_moved_is_gone_when_wiped),
 	    TEST(an_unfinished_line_is_dropped),
 	    TEST(silence_ends_at_the_deadline),
 	    TEST(a_trickle_does_not_stretch_the_deadline),
@@ -943,6 +976,7 @@ main(void)
 	    TEST(sockets_are_made_ready),
 	    TEST(pipes_stay_blocking_and_do_not_block),
 	    TEST(pipes_end),
+	    TEST(a_pipes_end_is_told_by_closing_it),
 	    TEST(the_last_reply_arrives),
 	    TEST(lingering_ends_with_the_peer),
 	    TEST(lingering_is_not_held_by_a_flood),

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "lib/clock.h"
+#include "lib/text.h"
 #include "upstream.h"
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
@@ -155,9 +156,10 @@ run(const struct step *steps, size_t count)
 
 /* The script was followed to its end. */
 #define EXPECT_READY(steps)                                \
-	do {                                               \
+	do {                                                  \
+		server.stays = true;                          \
 		assert_int_equal(RUN(steps), UPSTREAM_READY); \
-		assert_false(server.differs);              \
+		assert_false(server.differs);                 \
 	} while (0)
 
 static int
@@ -641,6 +643,7 @@ expect_auth(const char *offer, const struct step *auth, size_t count)
 
 	(void)snprintf(ehlo, sizeof(ehlo), "250-b\r\n250 %s\r\n", offer);
 	memcpy(steps + 2, auth, count * sizeof(*auth));
+	server.stays = true;
 	assert_int_equal(run(steps, 2 + count), UPSTREAM_READY);
 	assert_false(server.differs);
 	assert_true(up.committed);
@@ -706,37 +709,62 @@ auth_without_a_password(void **state)
 	EXPECT_READY(steps);
 }
 
+/* READY, or it says that they are too long: nothing in between. */
+static void
+expect_told_or_refused(const struct step *steps, size_t count)
+{
+	enum upstream_result r = run(steps, count);
+
+	if (r == UPSTREAM_READY) {
+		assert_false(server.differs);
+		return;
+	}
+	assert_int_equal(r, UPSTREAM_FAILED);
+	assert_string_equal(up.reason, "AUTH: the credentials are too long");
+}
+
+/* `before`, the base64 of `len` octets, CRLF. */
+static void
+encode(char *out, const char *before, const void *data, size_t len)
+{
+	size_t n = strlen(before);
+
+	memcpy(out, before, n);
+	text_base64_encode(data, len, out + n);
+	memcpy(out + strlen(out), "\r\n", 3);
+}
+
 /* As long as sasl.c lets them be: told whole, or not at all. */
 static void
 long_credentials(void **state)
 {
-	static const char *const offers[] = {"AUTH PLAIN", "AUTH LOGIN"};
-	char ehlo[64], user[512], password[1024];
-	size_t i, len;
+	static char user[512], password[1024], both[1600];
+	static char plain[2300], first[800], second[1500];
+	const struct step by_plain[] = {{NULL, GREETING},
+	    {"EHLO client.example\r\n", "250-b\r\n250 AUTH PLAIN\r\n"},
+	    {plain, "235 ok\r\n"}};
+	const struct step by_login[] = {{NULL, GREETING},
+	    {"EHLO client.example\r\n", "250-b\r\n250 AUTH LOGIN\r\n"},
+	    {"AUTH LOGIN\r\n", "334 a\r\n"}, {first, "334 b\r\n"},
+	    {second, "235 ok\r\n"}};
+	size_t len;
+	int n;
 
 	(void)state;
 	conf.proxy_smtp_auth = true;
-	fill(user, sizeof(user), 511);
+	server.stays = true;
+	fill(user, sizeof(user), sizeof(user) - 1);
 	message_put(&session.verdict, M_BACKEND_USER, user);
-	for (i = 0; i < LENGTH(offers); i++) {
-		for (len = 1000; len < sizeof(password); len++) {
-			const struct step steps[] = {{NULL, GREETING},
-			    {"EHLO client.example\r\n", ehlo},
-			    {"AUTH ", i == 0 ? "235 ok\r\n" :
-				"334 a\r\n334 b\r\n235 ok\r\n"}};
-			enum upstream_result r;
-
-			(void)snprintf(ehlo, sizeof(ehlo), "250-b\r\n250 %s\r\n",
-			    offers[i]);
-			fill(password, sizeof(password), len);
-			message_put(&session.verdict, M_BACKEND_PASSWORD,
-			    password);
-			r = RUN(steps);
-			if (r == UPSTREAM_READY)
-				continue;
-			assert_string_equal(up.reason,
-			    "AUTH: the credentials are too long");
-		}
+	encode(first, "", user, strlen(user));
+	for (len = 1000; len < sizeof(password); len++) {
+		fill(password, sizeof(password), len);
+		message_put(&session.verdict, M_BACKEND_PASSWORD, password);
+		encode(second, "", password, len);
+		n = snprintf(both, sizeof(both), "%c%s%c%s", 0, user, 0,
+		    password);
+		encode(plain, "AUTH PLAIN ", both, (size_t)n);
+		expect_told_or_refused(by_plain, LENGTH(by_plain));
+		expect_told_or_refused(by_login, LENGTH(by_login));
 	}
 }
 
