@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "auth.h"
 
@@ -25,6 +26,11 @@ converse(int keeper, struct message *m, int64_t deadline)
 			reason = errno == ETIMEDOUT
 			    ? "the keeper did not answer in time"
 			    : "the keeper's answer is broken";
+		/*
+		 * An answer that comes late would be taken for the one to the
+		 * next question, and a refused login be let in on it.
+		 */
+		(void)shutdown(keeper, SHUT_RDWR);
 	}
 	message_wipe(m);
 	message_init(m, ANSWER_FAILURE);

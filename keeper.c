@@ -143,13 +143,23 @@ put_result(struct vault *v, enum auth_result result)
 	}
 }
 
+/* Counts up to `max`, and stays there however often it is asked. */
+static bool
+take_one(unsigned *count, unsigned max)
+{
+	if (*count >= max)
+		return false;
+	(*count)++;
+	return true;
+}
+
 /* A session has so many tries, whatever has become of it. */
 static bool
 may_judge(struct vault *v, const char *method)
 {
 	if (strcmp(method, "none") == 0)
-		return v->envelopes++ < ENVELOPES_MAX;
-	return v->judged++ < v->conf->max_auth_attempts;
+		return take_one(&v->envelopes, ENVELOPES_MAX);
+	return take_one(&v->judged, v->conf->max_auth_attempts);
 }
 
 static const struct {
@@ -284,11 +294,14 @@ judge_digest(struct vault *v, const char *user, const char *proof)
 	struct message *q = &v->question;
 	char copy[64];
 
+	/* It points into the question, whose fields are about to move. */
 	(void)text_copy(copy, sizeof(copy), proof);
 	message_put(q, M_METHOD, "cram-md5");
 	message_put(q, M_USER, user);
 	message_put(q, M_PASSWORD, copy);
 	message_put(q, M_SALT, v->challenge);
+	if (q->overflow)
+		return AUTH_UNAVAILABLE;
 	return v->provider->judge(v->provider_state, q, &v->answer);
 }
 
@@ -310,10 +323,12 @@ answer_step(struct vault *v)
 		message_put(&v->answer, M_REASON, "malformed response");
 		result = AUTH_DENIED;
 	} else {
-		message_put(&v->question, M_USER, user);
 		result = v->provider->can & AUTH_CAN_SECRET
 		    ? check_proof(v, user, proof)
 		    : judge_digest(v, user, proof);
+		/* Not a name that stood beside the response. */
+		if (message_get(&v->answer, M_USER) == NULL)
+			message_put(&v->answer, M_USER, user);
 	}
 	put_result(v, result);
 	/* One answer a challenge. */
@@ -371,7 +386,7 @@ answer_signature(struct vault *v)
 	if (open_keys(v) == -1)
 		return;
 	data = message_get_bytes(q, M_DATA, &data_len);
-	if (data == NULL || v->signatures++ >= SIGNATURES_MAX) {
+	if (data == NULL || !take_one(&v->signatures, SIGNATURES_MAX)) {
 		fail(v, "no more is signed for this session");
 		return;
 	}
@@ -435,10 +450,9 @@ keeper_start(struct keeper *keeper, const struct config *conf, int client_fd)
 	if (keeper->pid == 0) {
 		/* A keeper does not outlive a session that is killed. */
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() == parent) {
-			sandbox_detach(client_fd, -1, pair[1]);
+		if (getppid() == parent &&
+		    sandbox_detach(client_fd, -1, pair[1]) == 0)
 			serve(pair[1], conf);
-		}
 		_exit(0);
 	}
 	(void)close(pair[1]);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -45,6 +46,16 @@ has_option(int fd, int option, int value)
 	    is == value;
 }
 
+/* A super-server passes one socket twice; a shell may pass two. */
+static bool
+is_same_socket(int a, int b)
+{
+	struct stat sa, sb;
+
+	return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 &&
+	    sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
 enum peer_found
 peer_find(int *rfd, int *wfd)
 {
@@ -53,9 +64,11 @@ peer_find(int *rfd, int *wfd)
 	if (n > 1)
 		return PEER_MISSING;
 	*rfd = *wfd = n == 1 ? LISTEN_FDS_START : STDIN_FILENO;
-	if (has_option(*rfd, SO_TYPE, SOCK_STREAM))
-		return has_option(*rfd, SO_ACCEPTCONN, 1) ? PEER_LISTENING
-							  : PEER_CONNECTION;
+	if (has_option(*rfd, SO_ACCEPTCONN, 1))
+		return PEER_LISTENING;
+	if (has_option(*rfd, SO_TYPE, SOCK_STREAM) &&
+	    (n == 1 || is_same_socket(STDIN_FILENO, STDOUT_FILENO)))
+		return PEER_CONNECTION;
 	if (n == 1 || fcntl(STDIN_FILENO, F_GETFD) == -1 ||
 	    fcntl(STDOUT_FILENO, F_GETFD) == -1)
 		return PEER_MISSING;
@@ -173,6 +186,13 @@ peer_identify(struct peer *peer, int fd)
 		return;
 	}
 	memset(&peer->sock, 0, sizeof(peer->sock));
+	/* One that has gone already has no address; nobody lends it one. */
+	if (has_option(fd, SO_DOMAIN, AF_INET) ||
+	    has_option(fd, SO_DOMAIN, AF_INET6)) {
+		(void)text_copy(peer->addr, sizeof(peer->addr), "unknown");
+		peer->network = true;
+		return;
+	}
 	peer->have_addr = ask_environment(remote_names,
 	    sizeof(remote_names) / sizeof(remote_names[0]), &peer->sock,
 	    peer->addr, &peer->port);

@@ -28,7 +28,7 @@
 
 /* Replies, as far as they matter here. */
 struct replies {
-	char line[3], last[3]; /* codes: of the line now, of the last whole */
+	char line[4], last[4]; /* code and what follows: now, of the last */
 	size_t len;	       /* octets of the line now; 0: between lines */
 };
 
@@ -41,6 +41,7 @@ struct half {
 	bool ended;	/* from has no more */
 	bool told;	/* and to knows it */
 	bool broken;	/* to takes no more */
+	bool lost;	/* from broke, and did not end */
 	short want_in, want_out; /* what to poll for */
 	uint64_t moved;
 	bool spliceable;	 /* nothing in it is of interest */
@@ -52,6 +53,8 @@ follow(struct replies *r, const unsigned char *p, size_t n)
 {
 	for (; n > 0; p++, n--) {
 		if (*p == '\n') {
+			for (; r->len < sizeof(r->line); r->len++)
+				r->line[r->len] = ' ';
 			memcpy(r->last, r->line, sizeof(r->last));
 			r->len = 0;
 			continue;
@@ -66,6 +69,13 @@ static bool
 said_goodbye(const struct replies *r)
 {
 	return memcmp(r->last, "221", 3) == 0 || memcmp(r->last, "421", 3) == 0;
+}
+
+/* Between two replies, not between two lines of one. */
+static bool
+is_between(const struct replies *r)
+{
+	return r->len == 0 && r->last[3] != '-';
 }
 
 static bool
@@ -133,6 +143,7 @@ half_read(struct half *h)
 		} else if (would_wait(n)) {
 			break;
 		} else if (n == 0 || errno != EINTR) {
+			h->lost = n == -1;
 			end_reading(h);
 			moved = true;
 		}
@@ -184,6 +195,16 @@ is_spliced(struct half *h)
 	return true;
 }
 
+/* A kernel, a filter or a kind of socket that has no splice: as before. */
+static void
+end_splicing(struct half *h)
+{
+	(void)close(h->pipe[0]);
+	(void)close(h->pipe[1]);
+	h->pipe[0] = -1;
+	h->spliceable = false;
+}
+
 static bool
 splice_in(struct half *h)
 {
@@ -202,8 +223,13 @@ splice_in(struct half *h)
 		h->want_in = POLLIN;
 		return false;
 	}
-	if (n == 0 || errno != EINTR)
+	if (n == -1 &&
+	    (errno == EINVAL || errno == ENOSYS || errno == EPERM)) {
+		end_splicing(h);
+	} else if (n == 0 || errno != EINTR) {
+		h->lost = n == -1;
 		end_reading(h);
+	}
 	return true;
 }
 
@@ -294,7 +320,7 @@ wait_for(const struct half *up, const struct half *down, int64_t deadline)
 static void
 say_last(struct conn *client, const struct replies *replies, const char *line)
 {
-	if (replies->len > 0)
+	if (!is_between(replies))
 		return;
 	conn_set_timeout(client, LAST_WAIT);
 	(void)conn_write(client, line, strlen(line));
@@ -313,12 +339,16 @@ copy(struct proxy *p, struct half *up, struct half *down)
 		moved = move(up);
 		moved |= carry_end(up);
 		moved |= move(down);
-		if (down->broken)
-			return PROXY_CLIENT_LOST;
+		/* Many a client hangs up as soon as it has its 221. */
+		if (down->broken || (up->lost && up->told))
+			return said_goodbye(replies) ? PROXY_DONE
+						     : PROXY_CLIENT_LOST;
 		if (down->ended && !down->told && is_empty(down)) {
 			if (!said_goodbye(replies)) {
 				say_last(p->client, replies, p->lost);
-				end = PROXY_UPSTREAM_LOST;
+				/* A client that said no more was through. */
+				end = up->told ? PROXY_DONE
+					       : PROXY_UPSTREAM_LOST;
 			}
 			(void)carry_end(down);
 			deadline = clock_in(LAST_WAIT);
@@ -327,15 +357,16 @@ copy(struct proxy *p, struct half *up, struct half *down)
 			return end;
 		if (moved && !down->told)
 			deadline = clock_in(p->timeout_ms);
-		if (moved)
-			continue;
 		if (clock_left(deadline) == 0)
 			break;
-		wait_for(up, down, deadline);
+		if (!moved)
+			wait_for(up, down, deadline);
 	}
 	if (down->told)
 		return end;
-	say_last(p->client, replies, p->idle);
+	/* What it has not taken of a reply stands before any line of ours. */
+	if (is_empty(down))
+		say_last(p->client, replies, p->idle);
 	return PROXY_TIMEOUT;
 }
 

@@ -190,7 +190,8 @@ relay_prepare(struct relay *relay, const struct config *conf, int client_fd)
 	if (relay->pid == -1)
 		goto err2;
 	if (relay->pid == 0) {
-		sandbox_detach(client_fd, talk[1], channel[1]);
+		if (sandbox_detach(client_fd, talk[1], channel[1]) == -1)
+			_exit(EX_OSERR);
 		wait_and_run(conf, channel[1]);
 	}
 	(void)close(talk[1]);
@@ -240,7 +241,7 @@ has_ended(pid_t pid, int wait_ms)
 
 	pfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pfd.fd == -1)
-		return true;
+		return false; /* so it is killed, and waitpid(2) returns */
 	ended = poll(&pfd, 1, wait_ms) > 0;
 	(void)close(pfd.fd);
 	return ended;
@@ -288,6 +289,9 @@ relay_become(const struct session *s)
 		return -1;
 	describe(&e, s);
 	if (adopt(&e) == -1)
+		return -1;
+	/* Under inetd fd 2 is the client, too: no error text goes there. */
+	if (sandbox_hide_client(STDIN_FILENO) == -1)
 		return -1;
 	(void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
 	(void)signal(SIGPIPE, SIG_DFL);

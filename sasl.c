@@ -28,12 +28,13 @@ static enum sasl_result
 step_plain(
     struct sasl *sasl, const char *response, size_t len, const char **challenge)
 {
-	const char *user, *password, *end = response + len;
+	const char *user, *password, *end;
 
 	if (response == NULL) {
 		*challenge = "";
 		return SASL_CHALLENGE;
 	}
+	end = response + len;
 	user = memchr(response, '\0', len);
 	if (user == NULL)
 		return SASL_MALFORMED;

@@ -170,12 +170,15 @@ begin_with_tls(struct session *s, struct helpers *h)
 static int
 begin_in_clear(struct session *s, struct helpers *h)
 {
+	conn_set_timeout(&s->client, s->conf->timeout);
 	if (conn_flush(&s->client) != CONN_OK)
 		return -1;
 	log_connect(s);
 	if (s->conf->starttls == CONFIG_STARTTLS_ONLY)
 		(void)starttls_preload(s);
 	if (protect(s, h) == -1) {
+		/* It was greeted: so it is told. */
+		(void)smtp_end(s, REPLY_UPSTREAM_AWAY, "upstream");
 		s->status = EX_OSERR;
 		return -1;
 	}
@@ -339,9 +342,9 @@ without_upstream(
 {
 	const char *words = h->upstream.words;
 
+	s->status = EX_TEMPFAIL;
 	if (result == UPSTREAM_FAILED || h->upstream.is_relay) {
 		/* An honest good-bye: there is nobody to hand over to. */
-		s->status = EX_TEMPFAIL;
 		return smtp_end(s, REPLY_UPSTREAM_AWAY, "upstream");
 	}
 	/* A client that gives up has been told no more than 451. */
@@ -367,6 +370,8 @@ hand_over(struct session *s, struct helpers *h)
 	    .idle = smtp_reply(REPLY_UPSTREAM_IDLE),
 	};
 
+	s->cause = "broken";
+	s->status = EX_OK;
 	conn_set_timeout(&s->client, s->conf->timeout);
 	if (s->mechanism != NULL)
 		smtp_welcome(s);
@@ -450,15 +455,15 @@ log_close(const struct session *s)
 static void
 end(struct session *s, struct helpers *h)
 {
+	/* First: what was typed may be a secret, wherever it lay. */
+	conn_forget_input(&s->client);
+	message_wipe(&s->verdict);
 	conn_linger(&s->client, LINGER);
 	relay_stop(&h->relay, h->handed_over ? RELAY_WAIT : 0);
 	close_backend(h);
 	keeper_stop(&h->keeper);
 	log_connect(s);
 	log_close(s);
-	/* What was typed may be a secret, wherever it lay. */
-	conn_forget_input(&s->client);
-	message_wipe(&s->verdict);
 }
 
 int
@@ -473,8 +478,10 @@ session_run(const struct config *conf, int rfd, int wfd)
 
 	helpers.upstream.conn.in = malloc(conf->proxy_buffer);
 	if (helpers.upstream.conn.in == NULL ||
-	    begin(&session, conf, rfd, wfd) == -1)
+	    begin(&session, conf, rfd, wfd) == -1) {
+		log_event(LOG_CRIT, "fatal", "reason", strerror(errno), NULL);
 		return EX_OSERR;
+	}
 	greet_and_serve(&session, &helpers);
 	end(&session, &helpers);
 	return session.status;

@@ -96,6 +96,8 @@ main(int argc, char **argv)
 
 	sandbox_private();
 	(void)signal(SIGPIPE, SIG_IGN);
+	/* Ignored by who started us, it would hide how a relay ended. */
+	(void)signal(SIGCHLD, SIG_DFL);
 	found = peer_find(&rfd, &wfd);
 	complete = has_standard_fds();
 

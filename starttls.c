@@ -100,6 +100,7 @@ starttls_prepare(struct session *s)
 	const struct tls_keyring keyring = {s, certificates, sign};
 	char err[TLS_ERROR_SIZE] = "";
 
+	keeper_reason[0] = '\0';
 	if (s->tls_has_keys)
 		return 0;
 	if (starttls_preload(s) == -1)
@@ -117,6 +118,7 @@ starttls_accept(struct session *s)
 	enum conn_result r;
 	const char *why;
 
+	keeper_reason[0] = '\0';
 	c->tls = c->tls_api->accept(s->tls_server, c->rfd, c->wfd);
 	if (c->tls == NULL)
 		return failed(s, "out of memory");

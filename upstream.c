@@ -26,6 +26,15 @@ failed(struct upstream *up, const char *step, const char *why)
 	return UPSTREAM_FAILED;
 }
 
+/* A command of any length: no buffer but the connection's. */
+static void
+send_line(struct upstream *up, const char *before, const char *text)
+{
+	(void)conn_write(&up->conn, before, strlen(before));
+	(void)conn_write(&up->conn, text, strlen(text));
+	(void)conn_write(&up->conn, "\r\n", 2);
+}
+
 /* --- replies ------------------------------------------------------------- */
 
 /* The code of a line "250 text" or "250-text" or "250"; -1 for another. */
@@ -262,6 +271,17 @@ send_attributes(struct upstream *up, const char *command)
 	return expect(up, "XCLIENT", 2, NULL);
 }
 
+/*
+ * A name that is too long when it is encoded is the client's doing: it may be
+ * missed. A login may not.
+ */
+static bool
+stands_in(const struct attribute *a, char *value, size_t size)
+{
+	return a->value == client_helo &&
+	    text_copy(value, size, "[UNAVAILABLE]") == 0;
+}
+
 /* As many commands as it takes to hold each to its length. */
 static enum upstream_result
 xclient(struct session *s, struct upstream *up)
@@ -277,7 +297,8 @@ xclient(struct session *s, struct upstream *up)
 		if (!(up->xclient & 1u << i) ||
 		    (text = attributes[i].value(s, buf, sizeof(buf))) == NULL)
 			continue;
-		if (text_xtext(text, value, sizeof(value)) == -1)
+		if (text_xtext(text, value, sizeof(value)) == -1 &&
+		    !stands_in(&attributes[i], value, sizeof(value)))
 			return failed(up, "XCLIENT", "a value is too long");
 		if (used + strlen(attributes[i].name) + strlen(value) + 3 >
 		    sizeof(command)) {
@@ -324,7 +345,7 @@ send_secret(
 	char encoded[TEXT_BASE64_SIZE(CREDENTIALS_MAX)];
 
 	text_base64_encode(data, len, encoded);
-	(void)conn_print(&up->conn, "%s%s\r\n", before, encoded);
+	send_line(up, before, encoded);
 	(void)conn_flush(&up->conn);
 	explicit_bzero(up->conn.out, sizeof(up->conn.out));
 	explicit_bzero(encoded, sizeof(encoded));
@@ -337,8 +358,10 @@ auth_plain(struct upstream *up, const char *user, const char *password)
 	int n;
 
 	n = snprintf(text, sizeof(text), "%c%s%c%s", 0, user, 0, password);
-	if (n < 0 || (size_t)n >= sizeof(text))
+	if (n < 0 || (size_t)n >= sizeof(text)) {
+		explicit_bzero(text, sizeof(text));
 		return failed(up, "AUTH", "the credentials are too long");
+	}
 	send_secret(up, "AUTH PLAIN ", text, (size_t)n);
 	explicit_bzero(text, sizeof(text));
 	return expect(up, "AUTH", 2, NULL);
@@ -396,9 +419,9 @@ present_envelope(struct session *s, struct upstream *up)
 	if (s->mechanism != NULL)
 		return UPSTREAM_READY;
 	up->committed = true;
-	(void)conn_print(&up->conn, "MAIL %s\r\n", s->mail);
+	send_line(up, "MAIL ", s->mail);
 	if (up->pipelining)
-		(void)conn_print(&up->conn, "RCPT %s\r\n", s->rcpt);
+		send_line(up, "RCPT ", s->rcpt);
 	r = expect_one(up, "MAIL", 2, NULL);
 	if (r == UPSTREAM_REFUSED && up->pipelining) {
 		(void)text_copy(refusal, sizeof(refusal), up->words);
@@ -408,7 +431,7 @@ present_envelope(struct session *s, struct upstream *up)
 	}
 	if (r == UPSTREAM_READY) {
 		if (!up->pipelining)
-			(void)conn_print(&up->conn, "RCPT %s\r\n", s->rcpt);
+			send_line(up, "RCPT ", s->rcpt);
 		r = expect(up, "RCPT", 2, NULL);
 	}
 	return r == UPSTREAM_FAILED ? r : UPSTREAM_READY;
@@ -425,6 +448,7 @@ upstream_introduce(struct session *s, struct upstream *up)
 	} steps[] = {{present_client}, {authenticate}, {present_envelope}};
 	enum upstream_result r;
 	size_t i;
+	int more;
 
 	up->words[0] = up->reason[0] = '\0';
 	r = expect(up, "greeting", 2, NULL);
@@ -434,8 +458,12 @@ upstream_introduce(struct session *s, struct upstream *up)
 	     i++)
 		r = steps[i].step(s, up);
 	/* Before the client hears anything of it, once more. */
-	if (r == UPSTREAM_READY && conn_peek(&up->conn) > 0)
+	more = r == UPSTREAM_READY ? conn_peek(&up->conn) : 0;
+	if (more > 0)
 		return failed(up, "hand-over", "it says more than it was asked");
+	/* With `none` its words, which may be a 421, are for the client. */
+	if (more < 0 && s->mechanism != NULL)
+		return failed(up, "hand-over", "connection lost");
 	return r;
 }
 

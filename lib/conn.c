@@ -167,6 +167,8 @@ fill_now(struct conn *c, short *events)
 		memmove(c->in, c->in + c->in_start, conn_buffered(c));
 		c->in_end -= c->in_start;
 		c->in_start = 0;
+		/* Half a line of a secret would be left where it came from. */
+		explicit_bzero(c->in + c->in_end, c->in_size - c->in_end);
 	}
 	do
 		n = conn_recv(

@@ -110,10 +110,24 @@ allow_modules(int ruleset, uint64_t access)
 	allow_read(ruleset, path, access);
 }
 
+/* Every right over files that this kernel's Landlock knows; 0: it has none. */
+static uint64_t
+known_rights(void)
+{
+	static const unsigned bits[] = {0, 13, 14, 15, 15, 16};
+	const long last = sizeof(bits) / sizeof(bits[0]) - 1;
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0,
+	    LANDLOCK_CREATE_RULESET_VERSION);
+
+	if (abi < 1)
+		return 0;
+	return (UINT64_C(1) << bits[abi < last ? abi : last]) - 1;
+}
+
 bool
 sandbox_session(void)
 {
-	const uint64_t all = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1;
+	const uint64_t all = known_rights();
 	const uint64_t reading =
 	    LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 	struct landlock_ruleset_attr attr = {.handled_access_fs = all};
@@ -144,20 +158,37 @@ is_same_file(int a, int b)
 	    sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
 }
 
-void
+int
+sandbox_hide_client(int client_fd)
+{
+	int null, r;
+
+	if (!is_same_file(STDERR_FILENO, client_fd))
+		return 0;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null == -1)
+		return -1;
+	r = dup2(null, STDERR_FILENO);
+	(void)close(null);
+	return r == -1 ? -1 : 0;
+}
+
+int
 sandbox_detach(int client_fd, int stdio, int keep)
 {
-	bool is_client = is_same_file(STDERR_FILENO, client_fd);
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = -1;
 
+	if (sandbox_hide_client(client_fd) == -1)
+		return -1;
 	if (stdio == -1)
-		stdio = null;
-	(void)dup2(stdio, STDIN_FILENO);
-	(void)dup2(stdio, STDOUT_FILENO);
-	if (is_client)
-		(void)dup2(null, STDERR_FILENO);
-	if (keep > STDERR_FILENO + 1)
-		(void)close_range(
-		    STDERR_FILENO + 1, (unsigned)keep - 1, 0);
-	(void)close_range((unsigned)keep + 1, ~0u, 0);
+		stdio = null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (stdio == -1 || dup2(stdio, STDIN_FILENO) == -1 ||
+	    dup2(stdio, STDOUT_FILENO) == -1)
+		return -1;
+	if (null > STDERR_FILENO)
+		(void)close(null);
+	if (keep > STDERR_FILENO + 1 &&
+	    close_range(STDERR_FILENO + 1, (unsigned)keep - 1, 0) == -1)
+		return -1;
+	return close_range((unsigned)keep + 1, ~0u, 0);
 }

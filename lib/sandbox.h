@@ -21,16 +21,23 @@ int sandbox_become(const char *user, char *err, size_t err_size);
 /*
  * What a session gives up before its client's first byte is parsed: new
  * privileges by exec, and by Landlock, where the kernel has it, every file but
- * what the program's libraries and name look-ups read. So it can open neither a key nor a password file that its
- * uid may read. False when the kernel has no Landlock.
+ * what the program's libraries and name look-ups read. So it can open neither a
+ * key nor a password file that its uid may read. False when the kernel has no Landlock.
  */
 bool sandbox_session(void);
 
 /*
+ * Puts /dev/null on fd 2 where that is the client's connection `client_fd`, as
+ * it is under inetd: what a program complains of is no reply. 0 or -1.
+ */
+int sandbox_hide_client(int client_fd);
+
+/*
  * For a child that shall have nothing of the session's: puts `stdio` (-1:
  * /dev/null) on 0 and 1, closes every other descriptor but `keep`, and 2 too
- * when it is the client's connection `client_fd`.
+ * when it is the client's connection `client_fd`. 0, or -1: then it still has
+ * some of it, and must not go on.
  */
-void sandbox_detach(int client_fd, int stdio, int keep);
+int sandbox_detach(int client_fd, int stdio, int keep);
 
 #endif

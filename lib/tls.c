@@ -240,7 +240,8 @@ set_behaviour(SSL_CTX *ctx)
 	 */
 	(void)SSL_CTX_set_options(
 	    ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-		     SSL_OP_NO_TICKET | SSL_OP_IGNORE_UNEXPECTED_EOF);
+		     SSL_OP_NO_TICKET | SSL_OP_IGNORE_UNEXPECTED_EOF |
+		     SSL_OP_CLEANSE_PLAINTEXT);
 	/* The next process could not resume what this one has forgotten. */
 	(void)SSL_CTX_set_num_tickets(ctx, 0);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);

@@ -48,11 +48,11 @@ def machine(booted):
     """The machine, with this thread in its network. Whatever the test did,
     afterwards nothing is left of it, nothing has failed, and no process was
     killed for a system call."""
-    kernel = inside.KernelLog()
+    booted.kernel = kernel = inside.KernelLog()
     with booted.network():
         yield booted
-    harness.until(lambda: not booted.processes('*@*'),
-                  f'the end of {booted.processes("*@*")}')
+    harness.until(lambda: not booted.processes('*@*'), 'the end of sessions',
+                  inside.PATIENCE)
     for unit in os.listdir(booted.root + '/etc/systemd/system'):
         if unit.endswith('.d'):
             booted.drop_in(unit[:-2], None)
@@ -130,13 +130,13 @@ class Site:
         client.expect_end()
         client.close()
 
-    def send(self, source='127.0.0.1', user='alice', password='wonderland'):
+    def send(self, source='127.0.0.1'):
         """A whole session of the template's kind."""
         client = self.greeted(source)
         if self.name != 'mx':
-            client.ask('AUTH PLAIN ' + fakes.plain(user, password), '235 ')
+            client.ask('AUTH PLAIN ' + fakes.plain('alice', 'wonderland'),
+                       '235 ')
         self.deliver(client)
-        return client
 
     # its units, processes and events
 
@@ -154,9 +154,11 @@ class Site:
         fields = {'SMTP_' + k.upper(): v for k, v in fields.items()}
         return self.machine.journal.await_event(self.mark, name, **fields)
 
-    def forget(self):
-        """Events so far are no longer waited for."""
-        self.mark = self.machine.journal.mark()
+    def await_quiet(self):
+        """Until there is no instance any more."""
+        harness.until(lambda: self.instances() == [], 'the last instance',
+                      inside.PATIENCE)
+        assert self.processes() == []
 
 
 @pytest.fixture

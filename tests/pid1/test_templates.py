@@ -48,7 +48,8 @@ def test_starts_on_the_first_connection(site):
     assert site.machine.property(unit, 'SubState') == 'running'
     client.ask('QUIT', '221 ')
     client.expect_end()
-    harness.until(lambda: site.instances() == [], 'the end of the instance')
+    client.close()
+    site.await_quiet()
 
 
 @each
@@ -156,16 +157,16 @@ def test_clients_of_one_address_are_limited(site):
 
 @each
 def test_port_stays_open_in_a_flood(site):
-    """300 connections at once, most of them past every limit, and all gone at
-    once. By default systemd would stop listening."""
+    """300 connections at once, from more addresses than a limit could hold
+    off, and all gone at once. By default systemd would stop listening."""
     for i in range(300):
         with socket.create_connection(('127.0.0.1', site.port), 10,
                                       (f'127.0.1.{i % 40}', 0)):
             pass
+    site.await_quiet()
+    assert site.accepts()
     site.send()
     assert site.accepts()
-    harness.until(lambda: site.instances() == [], 'the end of the instances',
-                  30)
 
 
 def test_nothing_is_left_of_300_sessions(site):
@@ -184,8 +185,7 @@ def test_nothing_is_left_of_300_sessions(site):
         client.ask('QUIT', '221 ')
         client.close()
     assert len(site.backend.conversations) == 60
-    harness.until(lambda: site.instances() == [], 'the end of the instances')
-    assert site.processes() == []
+    site.await_quiet()
     site.machine.journal.await_event(site.mark, 'close', count=300)
     left = [folder for folder, _, _ in os.walk(site.machine.cgroup)
             if os.path.basename(folder).startswith(site.template)]
@@ -226,19 +226,18 @@ def test_session_without_keeper_is_restricted(site_of):
     assert int(s['CapBnd'], 16) == int(s['CapEff'], 16) == 0
 
 
-def test_a_forbidden_call_would_be_seen(site, machine):
-    """The check that stands behind each of these tests can see: a program
-    with the template's restrictions and user, that makes a call too many."""
+def test_a_forbidden_call_would_be_seen(site):
+    """What looks over each of these tests does see: here is a program with
+    the template's restrictions that asks for its priority."""
     site.machine.drop_in(
-        site.template + '.service',
-        '[Service]\nExecStart=\nExecStart=/usr/bin/nice -n 5 true\n'
-        'ExecStart=\n'
-        'ExecStart=/usr/bin/python3 -c "import os; os.getpriority(0, 0)"\n')
+        site.template + '.service', '[Service]\nExecStart=\nExecStart='
+        '/usr/bin/python3 -c "import os; os.getpriority(0, 0)"\n')
     site.connect()
-    entry = harness.until(lambda: [
-        e for e in site.machine.journal.since(site.mark, EXIT_CODE='killed')
-        if e.get('EXIT_STATUS') in (str(SIGSYS), 'SYS')], 'the kill')[0]
-    assert entry['UNIT'].startswith(site.template)
+    harness.until(lambda: site.machine.journal.since(
+        site.mark, EXIT_CODE='killed', EXIT_STATUS='SYS'), 'the kill')
+    if not site.machine.kernel.killed(site.machine.uid):
+        pytest.skip('the kernel does not log such kills here: a keeper that '
+                    'dies of one is seen by what its session answers')
 
 
 # --- the filter kills no session --------------------------------------------
