@@ -28,10 +28,10 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text lib/module lib/journal : lib/message lib/log lib/tls : \
-	lib/conn lib/dns lib/sandbox lib/passwd : \
-	config config_table : sasl auth : facts : \
-	peer greeting smtp backend relay upstream proxy : keeper : \
+LAYERS = lib/clock lib/text : lib/module lib/journal : \
+	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd : \
+	config : sasl auth : auth/provider : facts : auth/file auth/http \
+	peer greeting starttls smtp backend relay upstream proxy : keeper : \
 	session : smtp-frontd
 
 MAIN = smtp-frontd session keeper peer greeting starttls smtp smtp_auth \

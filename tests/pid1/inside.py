@@ -166,10 +166,7 @@ class Machine:
         self.run('make', '-s', '-C', TOP, 'install', f'B={BUILD}')
         self.run('systemd-sysusers')
         self.systemctl('daemon-reload')
-        passwd = self.read('/etc/passwd')
-        uid, gid = re.search(
-            r'^smtp-frontd:[^:]*:(\d+):(\d+):', passwd, re.M).groups()
-        self.uid, self.gid = int(uid), int(gid)
+        self.number_user()
         self.run('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt',
                  'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30',
                  '-subj', '/CN=' + harness.NAME, '-keyout',
@@ -186,9 +183,23 @@ class Machine:
         self.shipped = {name: self.read(f'/etc/smtp-frontd/{name}.conf')
                         for name in PORTS}
 
+    def number_user(self):
+        """The user that was made gets a number which no other machine beside
+        this one has: by it the kernel's log knows whose process was killed."""
+        passwd = self.read('/etc/passwd')
+        uid, gid = re.search(
+            r'^smtp-frontd:[^:]*:(\d+):(\d+):', passwd, re.M).groups()
+        self.uid, self.gid = 40000 + self.pid % 20000, int(gid)
+        self.write('/etc/passwd', re.sub(
+            rf'^(smtp-frontd:[^:]*:){uid}:', rf'\g<1>{self.uid}:', passwd,
+            flags=re.M))
+
     def secret(self, path, text):
         """For the sessions' group to read, and nobody to write."""
         self.write(path, text, 0o640, self.gid)
+
+    def hosts(self, text):
+        self.write('/etc/hosts', f'127.0.0.1 localhost pid1\n{text}\n')
 
     def configure(self, template, **directives):
         """The directives that come with the template, and after them ours."""
