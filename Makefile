@@ -143,8 +143,7 @@ bench: all
 clean:
 	rm -rf $(B)
 
-# Everything goes below DESTDIR. A file in ETCDIR is the administrator's, once it
-# is there.
+# Everything goes below DESTDIR. What is in ETCDIR is the administrator's.
 D      = $(DESTDIR)
 PORTS  = submission submissions mx
 UNITS  = $(foreach p,$(PORTS),smtp-frontd-$p.socket smtp-frontd-$p@.service)

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import ssl
+from concurrent import futures
 
 import pytest
 
@@ -164,21 +165,27 @@ def test_one_address_has_its_limit_and_the_port_stays_open(site):
     site.connect('192.0.2.7').greeting()
 
 
-def test_nothing_is_left_of_300_sessions(site):
-    """A fifth each: whole, with a wrong password, left in the middle, left
-    before the greeting, in the clear."""
-    for i in range(60):
-        source = f'127.0.2.{i}'
+def some_session(site, number):
+    """One of five kinds: whole, with a wrong password, in the clear, left in
+    the middle, left at once."""
+    kind, source = number % 5, f'127.0.2.{number // 5}'
+    if kind == 0:
         site.send(source)
-        client = site.greeted(source)
-        client.ask('AUTH PLAIN ' + fakes.plain('alice', 'guess'), '535 ')
-        client.ask('QUIT', '221 ')
-        client.close()
-        site.greeted(source).close()
+        return
+    if kind == 4:
         site.connect(source).close()
-        client = site.greeted(source, starttls=False)
+        return
+    client = site.greeted(source, starttls=kind != 2)
+    if kind == 1:
+        client.ask('AUTH PLAIN ' + fakes.plain('alice', 'guess'), '535 ')
+    if kind != 3:
         client.ask('QUIT', '221 ')
-        client.close()
+    client.close()
+
+
+def test_nothing_is_left_of_300_sessions(site):
+    with futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: some_session(site, number), range(300)))
     assert len(site.backend.conversations) == 60
     site.await_quiet()
     site.machine.journal.await_event(site.mark, 'close', count=300)
