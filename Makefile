@@ -28,22 +28,24 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text : lib/module lib/journal : \
-	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd : \
-	config : sasl auth : auth/provider : facts : auth/file auth/http \
-	peer greeting starttls smtp backend relay upstream proxy : keeper : \
-	session : smtp-frontd
+LAYERS = lib/clock lib/text : lib/module lib/systemd : \
+	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
+	lib/listen_spec : config : sasl auth : auth/provider : facts counters : \
+	auth/file auth/http peer greeting starttls smtp backend relay upstream \
+	proxy : handover vault : keeper : session : \
+	children notify listen_socket : listen : smtp-frontd
 
-MAIN = smtp-frontd session keeper peer greeting starttls smtp smtp_auth \
+MAIN = smtp-frontd listen listen_socket notify children counters session \
+	handover keeper keeper_pool vault peer greeting starttls smtp smtp_auth \
 	smtp_reply backend relay upstream proxy auth sasl config config_table \
 	config_types config_clean config_source config_file config_check \
-	config_print lib/conn lib/dns lib/sandbox lib/text \
+	config_print lib/listen_spec lib/conn lib/dns lib/sandbox lib/text \
 	lib/message lib/module lib/log lib/tls_load
 # A module: what it is made of, and the libraries that it alone brings.
-MODULES   = journal tls sasl-secret auth-file auth-http
-journal_SRC  = lib/journal
-journal_LIBS = -lsystemd
-tls_SRC   = lib/tls lib/tls_sign lib/tls_keys
+MODULES   = systemd tls sasl-secret auth-file auth-http
+systemd_SRC  = lib/systemd
+systemd_LIBS = -lsystemd
+tls_SRC   = lib/tls lib/tls_sign lib/tls_warm lib/tls_keys
 tls_LIBS  = -lssl -lcrypto
 sasl-secret_SRC  = sasl_secret lib/text
 sasl-secret_LIBS = -lcrypto
@@ -86,17 +88,17 @@ $(B)/obj/%.o: %.c
 
 # Unit tests: the objects and libraries that tests/unit/t-NAME.c is linked with.
 UNIT = text message log conn dns config sasl sasl-secret auth keeper passwd \
-	auth-http tls peer relay upstream proxy
+	auth-http tls peer relay upstream proxy children listen-spec keeper-pool
 t-text        = lib/text
 t-message     = lib/message lib/text
 t-log         = lib/log
 t-conn        = lib/conn
 t-dns         = lib/dns lib/text -lcares
-t-config      = $(filter config%,$(MAIN)) lib/log lib/module lib/text
+t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/log lib/module lib/text
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper lib/sandbox lib/message lib/text lib/tls_load
+t-keeper      = keeper vault lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)
@@ -104,6 +106,9 @@ t-peer        = peer lib/text
 t-relay       = relay lib/message lib/sandbox lib/text
 t-upstream    = upstream lib/conn lib/message lib/text
 t-proxy       = proxy lib/conn
+t-children    = children
+t-listen-spec = lib/listen_spec lib/text
+t-keeper-pool = keeper_pool lib/message lib/text
 
 define unit
 $(B)/tests/t-$1: $(call objects,tests/unit/t-$1 $(filter-out -%,$(t-$1)))
@@ -146,7 +151,9 @@ clean:
 # Everything goes below DESTDIR. What is in ETCDIR is the administrator's.
 D      = $(DESTDIR)
 PORTS  = submission submissions mx
-UNITS  = $(foreach p,$(PORTS),smtp-frontd-$p.socket smtp-frontd-$p@.service)
+UNITS  = $(foreach p,$(PORTS),smtp-frontd-$p.socket smtp-frontd-$p@.service) \
+	smtp-frontd.socket smtp-frontd-smtps.socket smtp-frontd.service \
+	smtp-frontd-keeper.socket smtp-frontd-keeper.service
 PAGES  = $(notdir $(wildcard man/*))
 page   = $(D)$(MANDIR)/man$(subst .,,$(suffix $1))/$1
 
@@ -164,10 +171,12 @@ install: all
 	install -m 644 README.md NEWS SECURITY.md LICENSE units/*.conf \
 	    units/smtp-frontd.xinetd $(D)$(DOCDIR)
 	install examples/* $(D)$(DOCDIR)
-	sed -i 's|@SBINDIR@|$(SBINDIR)|' $(D)$(UNITDIR)/smtp-frontd-*@.service \
+	sed -i 's|@SBINDIR@|$(SBINDIR)|' $(D)$(UNITDIR)/smtp-frontd*.service \
 	    $(D)$(DOCDIR)/smtp-frontd.xinetd $(D)$(DOCDIR)/relay.conf
 	for p in $(PORTS); do [ -e $(D)$(ETCDIR)/smtp-frontd/$$p.conf ] || \
 	    install -m 640 units/$$p.conf $(D)$(ETCDIR)/smtp-frontd; done
+	[ -e $(D)$(ETCDIR)/smtp-frontd/smtp-frontd.conf ] || \
+	    install -m 644 units/smtp-frontd.conf $(D)$(ETCDIR)/smtp-frontd
 
 uninstall:
 	rm -f $(D)$(SBINDIR)/smtp-frontd $(D)$(BINDIR)/smtp-frontd-passwd \

@@ -10,7 +10,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "lib/message.h"
+
+/*
+ * The way to a keeper: a channel that is open, or the address of one that lives
+ * on, to which a channel is opened by the first question.
+ */
+struct auth_channel {
+	int fd; /* -1: not open */
+	struct sockaddr_un keeper;
+	socklen_t keeper_len; /* 0: there is no address */
+};
 
 enum auth_answer {
 	AUTH_IS_ACCEPTED,
@@ -30,13 +43,20 @@ enum auth_answer {
  * the answer in its place; the question, which holds the credentials, is wiped.
  * At AUTH_IS_UNAVAILABLE the message holds M_REASON alone.
  */
-enum auth_answer auth_ask(int keeper, struct message *m, int64_t deadline);
+enum auth_answer auth_ask(
+    struct auth_channel *keeper, struct message *m, int64_t deadline);
 
 /*
  * Any question: sends `m`, wipes it, receives the answer of type `expected`.
  * 0, or -1 when there is none; then `m` holds M_REASON alone.
  */
-int auth_question(int keeper, struct message *m, enum message_type expected,
-    int64_t deadline);
+int auth_question(struct auth_channel *keeper, struct message *m,
+    enum message_type expected, int64_t deadline);
+
+/* Sets the address of a keeper that lives on: a path. 0, or -1: too long. */
+int auth_address(struct auth_channel *keeper, const char *path);
+
+/* Closes the channel. To an address, the next question opens another. */
+void auth_hang_up(struct auth_channel *keeper);
 
 #endif

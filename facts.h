@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "auth.h"
 #include "config.h"
 #include "lib/conn.h"
 #include "lib/dns.h"
@@ -43,8 +44,9 @@ struct session {
 	bool announced;		  /* event=connect was logged */
 	struct peer peer;
 
-	int keeper;		     /* channel to it; -1: none yet */
-	struct tls_server *tls_server; /* starttls.c's; NULL: none yet */
+	struct auth_channel keeper;
+	const struct tls_api *tls_api; /* starttls.c's; NULL: not loaded */
+	struct tls_server *tls_server; /* its too; NULL: none yet */
 	bool tls_has_keys;	     /* and its certificates are there */
 	const struct tls_facts *tls; /* of the client; NULL: in the clear */
 

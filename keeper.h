@@ -13,20 +13,16 @@
 
 #include "config.h"
 
-struct keeper {
-	int channel; /* a SOCK_SEQPACKET socket; -1: none */
-	pid_t pid;
-};
-
 /*
  * Forks a keeper. It keeps nothing of the caller's but its channel and its fd
- * 2 (that too goes when it is `client_fd`, the client); it loads and opens only what it is asked for. Call
- * it before what the session gives up (lib/sandbox.h). 0, or -1 with errno.
+ * 2 (that too goes when it is `client_fd`, the client); it loads and opens only
+ * what it is asked for. Call it before what the session gives up
+ * (lib/sandbox.h). The channel, a SOCK_SEQPACKET socket and the caller's, with
+ * *pid; or -1 with errno.
  */
-int keeper_start(
-    struct keeper *keeper, const struct config *conf, int client_fd);
+int keeper_start(const struct config *conf, int client_fd, pid_t *pid);
 
-/* Lets it go, and waits for its end, a second at most. */
-void keeper_stop(struct keeper *keeper);
+/* Waits, a second at most, for the end of one whose channel was closed. */
+void keeper_wait(pid_t pid);
 
 #endif

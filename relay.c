@@ -152,6 +152,18 @@ adopt(struct environment *e)
 	return 0;
 }
 
+/* A program begins with the signals as they come. */
+static void
+reset_signals(void)
+{
+	sigset_t none;
+
+	(void)signal(SIGPIPE, SIG_DFL);
+	(void)signal(SIGTERM, SIG_DFL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 /* The last steps of the child. Does not return. */
 static void
 wait_and_run(const struct config *conf, int channel)
@@ -170,7 +182,7 @@ wait_and_run(const struct config *conf, int channel)
 		_exit(0); /* not wanted */
 	e.len = (size_t)n;
 	(void)close(channel);
-	(void)signal(SIGPIPE, SIG_DFL);
+	reset_signals();
 	if (adopt(&e) == 0)
 		(void)execvp(conf->relay[0], conf->relay);
 	_exit(errno == ENOENT ? 127 : 126);
@@ -294,6 +306,6 @@ relay_become(const struct session *s)
 	if (sandbox_hide_client(STDIN_FILENO) == -1)
 		return -1;
 	(void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
-	(void)signal(SIGPIPE, SIG_DFL);
+	reset_signals();
 	return execvp(s->conf->relay[0], s->conf->relay);
 }

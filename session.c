@@ -11,36 +11,28 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "counters.h"
 #include "greeting.h"
+#include "handover.h"
 #include "keeper.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/sandbox.h"
 #include "lib/text.h"
 #include "peer.h"
-#include "proxy.h"
-#include "relay.h"
 #include "smtp.h"
 #include "smtp_reply.h"
 #include "starttls.h"
-#include "upstream.h"
 
 #include "session.h"
 
 /* How long the last reply is given to arrive. */
 #define LINGER 2000
 
-/* How long a relay that has said its last may take to end. */
-#define RELAY_WAIT 3000
-
-/* What a session has beside its facts: its helpers and its upstream. */
+/* What a session has beside its facts. */
 struct helpers {
-	struct keeper keeper;
-	struct relay relay;
-	struct upstream upstream;
-	int backend; /* connected socket; -1: none */
-	bool handed_over;
+	pid_t keeper; /* a private one; 0: none */
+	struct handover handover;
 };
 
 /* --- the beginning ------------------------------------------------------- */
@@ -67,13 +59,16 @@ begin(struct session *s, const struct config *conf, int rfd, int wfd)
 	void *buffer = malloc(size);
 
 	s->conf = conf;
-	s->keeper = -1;
+	s->keeper.fd = -1;
+	if (conf->keeper_socket[0] != '\0')
+		auth_address(&s->keeper, conf->keeper_socket);
 	s->started = clock_ms();
 	s->cause = "broken";
 	if (buffer == NULL || make_id(s->id) == -1)
 		return -1;
 	log_session(s->id);
 	conn_init(&s->client, rfd, wfd, buffer, size);
+	s->client.stoppable = true;
 	peer_identify(&s->peer, rfd);
 	/* Typed by hand, a line ends with the Enter key. */
 	s->client.lf_ends_line = !s->client.is_socket && !s->peer.have_addr;
@@ -105,17 +100,19 @@ static int
 protect(struct session *s, struct helpers *h)
 {
 	const struct config *conf = s->conf;
-	bool needs_keeper = conf->auth_provider[0] != '\0' ||
-	    conf->ssl_certificate.count > 0;
+	bool needs_keeper = s->keeper.keeper_len == 0 &&
+	    (conf->auth_provider[0] != '\0' ||
+		conf->ssl_certificate.count > 0);
 	char err[256];
 
 	if (conf->relay != NULL &&
-	    relay_prepare(&h->relay, conf, s->client.rfd) == -1)
+	    relay_prepare(&h->handover.relay, conf, s->client.rfd) == -1)
 		goto err;
-	if (needs_keeper &&
-	    keeper_start(&h->keeper, conf, s->client.rfd) == -1)
-		goto err;
-	s->keeper = h->keeper.channel;
+	if (needs_keeper) {
+		s->keeper.fd = keeper_start(conf, s->client.rfd, &h->keeper);
+		if (s->keeper.fd == -1)
+			goto err;
+	}
 	if (conf->user[0] != '\0' &&
 	    sandbox_become(conf->user, err, sizeof(err)) == -1) {
 		log_event(LOG_CRIT, "fatal", "reason", err, NULL);
@@ -136,7 +133,13 @@ has_begun(struct session *s)
 	char byte;
 
 	conn_set_timeout(&s->client, s->conf->timeout);
-	if (conn_wait(&s->client, POLLIN) != CONN_OK) {
+	switch (conn_wait(&s->client, POLLIN)) {
+	case CONN_OK:
+		break;
+	case CONN_STOPPED:
+		s->cause = "stopped";
+		return false;
+	default:
 		s->cause = "timeout";
 		return false;
 	}
@@ -198,6 +201,11 @@ wait_to_greet(struct session *s)
 		s->cause = "left";
 		return -1;
 	}
+	if (greeting == GREETING_STOPPED) {
+		(void)smtp_end(s, REPLY_STOPPING, "stopped");
+		return -1;
+	}
+	counters_add(COUNTER_EARLY, 1);
 	log_event(LOG_INFO, "early", "result", "refused", "client",
 	    s->peer.addr, NULL);
 	s->cause = "early";
@@ -224,108 +232,7 @@ become_relay(struct session *s)
 	s->status = EX_TEMPFAIL;
 }
 
-/* --- the upstream -------------------------------------------------------- */
-
-/* Opens one upstream, by its name in the log. */
-static enum upstream_result
-open_one(struct session *s, struct helpers *h, const char *name,
-    int64_t deadline)
-{
-	struct upstream *up = &h->upstream;
-	unsigned char *buffer = up->conn.in;
-	int fd;
-
-	up->is_relay = name == NULL;
-	up->committed = false;
-	up->xclient = 0;
-	if (up->is_relay && s->conf->relay == NULL) {
-		(void)text_copy(up->reason, sizeof(up->reason),
-		    "neither the verdict nor a directive names one");
-		return UPSTREAM_FAILED;
-	}
-	if (up->is_relay) {
-		fd = relay_start(&h->relay, s) == 0 ? h->relay.fd : -1;
-		if (fd == -1)
-			(void)text_copy(up->reason, sizeof(up->reason),
-			    strerror(errno));
-	} else {
-		fd = h->backend =
-		    backend_connect(s->conf, name, deadline, up->reason);
-	}
-	if (fd == -1)
-		return UPSTREAM_FAILED;
-	conn_init(&up->conn, fd, fd, buffer, s->conf->proxy_buffer);
-	up->conn.deadline = deadline;
-	return upstream_introduce(s, up);
-}
-
-static void
-log_upstream(const struct session *s, const struct upstream *up,
-    const char *name, enum upstream_result r)
-{
-	static const char *const words[] = {[UPSTREAM_READY] = "ok",
-	    [UPSTREAM_REFUSED] = "refused",
-	    [UPSTREAM_FAILED] = "failed"};
-
-	log_event(r == UPSTREAM_READY ? LOG_INFO : LOG_WARNING, "upstream",
-	    "result", words[r], "backend",
-	    name != NULL ? name : s->conf->relay != NULL ? s->conf->relay[0]
-						  : NULL, "reason",
-	    r == UPSTREAM_READY ? NULL : up->reason, NULL);
-}
-
-static void
-close_backend(struct helpers *h)
-{
-	if (h->backend != -1)
-		(void)close(h->backend);
-	h->backend = -1;
-}
-
-/*
- * The backends that may serve this session, in order: the verdict's, else the
- * list, else (NULL) the relay.
- */
-static const char *
-candidate(const struct session *s, size_t i, size_t *count)
-{
-	const char *routed = message_get(&s->verdict, M_BACKEND);
-
-	*count = routed != NULL || s->conf->backend.count == 0
-	    ? 1
-	    : s->conf->backend.count;
-	return routed != NULL		   ? routed
-	    : s->conf->backend.count > 0 ? s->conf->backend.word[i]
-					   : NULL;
-}
-
-/*
- * Opens the first upstream that takes the session, all within one deadline of
- * which each has its share. Once one was told who the client is, its no is no.
- */
-static enum upstream_result
-open_upstream(struct session *s, struct helpers *h)
-{
-	int64_t deadline = clock_in(s->conf->proxy_connect_timeout);
-	enum upstream_result r = UPSTREAM_FAILED;
-	size_t i, count = 1;
-	const char *name;
-
-	for (i = 0; i < count; i++) {
-		name = candidate(s, i, &count);
-		r = open_one(s, h, name,
-		    clock_in((deadline - clock_ms()) / (int64_t)(count - i)));
-		log_upstream(s, &h->upstream, name, r);
-		if (r == UPSTREAM_READY)
-			return r;
-		if (h->backend != -1 || h->relay.started)
-			upstream_leave(&h->upstream);
-		close_backend(h);
-		if (h->upstream.committed)
-			break;
-	}
-	return r;
-}
+/* --- the rest -------------------------------------------------------------- */
 
 /* The session's credentials are no longer needed. */
 static void
@@ -340,10 +247,12 @@ static enum smtp_event
 without_upstream(
     struct session *s, struct helpers *h, enum upstream_result result)
 {
-	const char *words = h->upstream.words;
+	const char *words = h->handover.upstream.words;
 
+	counters_add(COUNTER_UPSTREAM_FAILED, 1);
+	counters_enter(STAGE_DIALOGUE);
 	s->status = EX_TEMPFAIL;
-	if (result == UPSTREAM_FAILED || h->upstream.is_relay) {
+	if (result == UPSTREAM_FAILED || h->handover.upstream.is_relay) {
 		/* An honest good-bye: there is nobody to hand over to. */
 		return smtp_end(s, REPLY_UPSTREAM_AWAY, "upstream");
 	}
@@ -352,38 +261,6 @@ without_upstream(
 		words = NULL;
 	return smtp_upstream_refused(s, words);
 }
-
-static void
-hand_over(struct session *s, struct helpers *h)
-{
-	static const char *const causes[] = {
-	    [PROXY_DONE] = "done",
-	    [PROXY_CLIENT_LOST] = "broken",
-	    [PROXY_UPSTREAM_LOST] = "upstream",
-	    [PROXY_TIMEOUT] = "timeout",
-	};
-	struct proxy proxy = {
-	    .client = &s->client,
-	    .upstream = &h->upstream.conn,
-	    .timeout_ms = s->conf->proxy_timeout,
-	    .lost = smtp_reply(REPLY_UPSTREAM_LOST),
-	    .idle = smtp_reply(REPLY_UPSTREAM_IDLE),
-	};
-
-	s->cause = "broken";
-	s->status = EX_OK;
-	conn_set_timeout(&s->client, s->conf->timeout);
-	if (s->mechanism != NULL)
-		smtp_welcome(s);
-	else if (smtp_pass_on(s, h->upstream.words) == SMTP_OVER)
-		return;
-	if (conn_flush(&s->client) == CONN_OK)
-		s->cause = causes[proxy_run(&proxy)];
-	s->bytes_up = proxy.bytes_up;
-	s->bytes_down = proxy.bytes_down;
-}
-
-/* --- the whole ----------------------------------------------------------- */
 
 /* TLS on request: the answer to STARTTLS, and the handshake. */
 static enum smtp_event
@@ -412,11 +289,12 @@ serve(struct session *s, struct helpers *h)
 		if (event == SMTP_STARTTLS) {
 			event = secure(s);
 		} else if (event != SMTP_OVER) {
-			result = open_upstream(s, h);
+			result = handover_open(s, &h->handover);
 			forget_verdict(s);
 			if (result == UPSTREAM_READY) {
-				h->handed_over = true;
-				hand_over(s, h);
+				/* No more questions: let the keeper go. */
+				auth_hang_up(&s->keeper);
+				handover_run(s, &h->handover);
 				return;
 			}
 			event = without_upstream(s, h, result);
@@ -436,6 +314,7 @@ greet_and_serve(struct session *s, struct helpers *h)
 		become_relay(s);
 		return;
 	}
+	counters_enter(STAGE_DIALOGUE);
 	smtp_greet(s);
 	if (!s->conf->socket_ssl && begin_in_clear(s, h) == -1)
 		return;
@@ -459,26 +338,58 @@ end(struct session *s, struct helpers *h)
 	conn_forget_input(&s->client);
 	message_wipe(&s->verdict);
 	conn_linger(&s->client, LINGER);
-	relay_stop(&h->relay, h->handed_over ? RELAY_WAIT : 0);
-	close_backend(h);
-	keeper_stop(&h->keeper);
+	handover_close(&h->handover);
+	auth_hang_up(&s->keeper);
+	if (h->keeper != 0)
+		keeper_wait(h->keeper);
 	log_connect(s);
 	log_close(s);
+}
+
+static struct session session;
+
+static struct helpers helpers = {
+    .handover = {.relay = {.fd = -1, .channel = -1}, .backend = -1},
+};
+
+int
+session_prepare(const struct config *conf, const struct sockaddr_un *keeper,
+    socklen_t keeper_len)
+{
+	struct tls_server *old = session.tls_server;
+	const struct config *old_conf = session.conf;
+	const struct auth_channel old_keeper = session.keeper;
+	int r = 0;
+
+	session.conf = conf;
+	session.keeper.fd = -1;
+	session.keeper.keeper = *keeper;
+	session.keeper.keeper_len = keeper_len;
+	session.tls_server = NULL;
+	session.tls_has_keys = false;
+	sandbox_prepare();
+	if (conf->ssl_certificate.count > 0)
+		r = starttls_prepare(&session) == -1 ||
+			starttls_warm_up(&session) == -1
+		    ? -1
+		    : 0;
+	/* Each session opens its own: what it has asked is counted by that. */
+	auth_hang_up(&session.keeper);
+	if (r == -1) {
+		session.conf = old_conf;
+		session.keeper = old_keeper;
+		session.tls_server = old;
+		session.tls_has_keys = old != NULL;
+	} else if (old != NULL) {
+		session.tls_api->server_free(old);
+	}
+	return r;
 }
 
 int
 session_run(const struct config *conf, int rfd, int wfd)
 {
-	static struct session session;
-	static struct helpers helpers = {
-	    .keeper = {.channel = -1},
-	    .relay = {.fd = -1, .channel = -1},
-	    .backend = -1,
-	};
-
-	helpers.upstream.conn.in = malloc(conf->proxy_buffer);
-	if (helpers.upstream.conn.in == NULL ||
-	    begin(&session, conf, rfd, wfd) == -1) {
+	if (begin(&session, conf, rfd, wfd) == -1) {
 		log_event(LOG_CRIT, "fatal", "reason", strerror(errno), NULL);
 		return EX_OSERR;
 	}

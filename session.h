@@ -4,7 +4,18 @@
 #ifndef SESSION_H
 #define SESSION_H
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "config.h"
+
+/*
+ * For a process that will fork sessions: makes once what each of them needs,
+ * with the keeper at `keeper` to ask, which must be at work. Called again, it
+ * makes it anew from another `conf`. 0, or -1, logged.
+ */
+int session_prepare(const struct config *conf, const struct sockaddr_un *keeper,
+    socklen_t keeper_len);
 
 /*
  * Serves the client on `rfd` and `wfd`, and closes nothing of theirs: the

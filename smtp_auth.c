@@ -10,6 +10,7 @@
 #include <syslog.h>
 
 #include "auth.h"
+#include "counters.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -63,7 +64,7 @@ provider_can(struct session *s, const char *words)
 	if (!s->provider_asked) {
 		s->provider_asked = true;
 		message_init(m, ASK_MECHANISMS);
-		if (auth_question(s->keeper, m, ANSWER_MECHANISMS,
+		if (auth_question(&s->keeper, m, ANSWER_MECHANISMS,
 			verdict_deadline(s)) == 0)
 			(void)text_copy(s->provider_can,
 			    sizeof(s->provider_can), message_text(m, M_CAN));
@@ -183,7 +184,7 @@ smtp_auth_envelope(struct session *s)
 	message_put(m, M_MAIL_FROM, mail);
 	(void)snprintf(mail, sizeof(mail), "RCPT %s", s->rcpt);
 	message_put(m, M_RCPT_TO, mail);
-	switch (auth_ask(s->keeper, m, verdict_deadline(s))) {
+	switch (auth_ask(&s->keeper, m, verdict_deadline(s))) {
 	case AUTH_IS_ACCEPTED:
 		s->status = EX_OK;
 		return SMTP_ENVELOPE;
@@ -331,7 +332,7 @@ collect(struct session *s, struct sasl *sasl, struct response *r)
 	message_put(m, M_USER, sasl->user);
 	message_put(m, M_PASSWORD, sasl->password);
 	message_put(m, M_AUTHZID, sasl->authzid);
-	return judged(auth_ask(s->keeper, m, verdict_deadline(s)));
+	return judged(auth_ask(&s->keeper, m, verdict_deadline(s)));
 }
 
 /* The keeper runs the mechanism: carry challenges and responses. */
@@ -348,7 +349,7 @@ carry(struct session *s, struct sasl *sasl, struct response *r)
 	for (;;) {
 		put_facts(s, m);
 		message_put(m, M_METHOD, sasl->mechanism->method);
-		answer = auth_ask(s->keeper, m, verdict_deadline(s));
+		answer = auth_ask(&s->keeper, m, verdict_deadline(s));
 		if (answer != AUTH_IS_CHALLENGE)
 			break;
 		if (text_copy(challenge, sizeof(challenge),
@@ -377,6 +378,10 @@ conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
 	    outcome != OUTCOME_UNAVAILABLE)
 		message_init(&s->verdict, ANSWER_FAILURE);
 	log_verdict(s, outcomes[outcome].result, sasl->user, name);
+	if (outcome == OUTCOME_ACCEPTED || outcome == OUTCOME_DENIED)
+		counters_add(outcome == OUTCOME_ACCEPTED
+			? COUNTER_AUTHENTICATED
+			: COUNTER_DENIED, 1);
 	s->status = outcome == OUTCOME_UNAVAILABLE ? EX_TEMPFAIL : EX_OK;
 	switch (outcome) {
 	case OUTCOME_ACCEPTED:

@@ -20,13 +20,13 @@ static char keeper_reason[TLS_ERROR_SIZE];
 
 /* Asks the keeper; the length of `field` copied to `out`, 0 if not there. */
 static ssize_t
-ask(const struct session *s, struct message *m, enum message_type expected,
+ask(struct session *s, struct message *m, enum message_type expected,
     enum message_field field, unsigned char *out, size_t size)
 {
 	const void *bytes;
 	size_t len = 0;
 
-	if (auth_question(s->keeper, m, expected, clock_in(KEEPER_WAIT)) ==
+	if (auth_question(&s->keeper, m, expected, clock_in(KEEPER_WAIT)) ==
 	    -1) {
 		(void)snprintf(keeper_reason, sizeof(keeper_reason), "%s",
 		    message_text(m, M_REASON));
@@ -69,7 +69,8 @@ failed(const struct session *s, const char *reason)
 {
 	if (keeper_reason[0] != '\0')
 		reason = keeper_reason;
-	log_event(LOG_ERR, "tls", "result", "failed", "client", s->peer.addr,
+	log_event(LOG_ERR, "tls", "result", "failed", "client",
+	    s->peer.addr[0] != '\0' ? s->peer.addr : NULL,
 	    "reason", reason, NULL);
 	return -1;
 }
@@ -87,10 +88,10 @@ starttls_preload(struct session *s)
 
 	if (s->tls_server != NULL)
 		return 0;
-	s->client.tls_api = tls_load(err);
-	if (s->client.tls_api == NULL)
+	s->tls_api = tls_load(err);
+	if (s->tls_api == NULL)
 		return failed(s, err);
-	s->tls_server = s->client.tls_api->server_new(&settings, err);
+	s->tls_server = s->tls_api->server_new(&settings, err);
 	return s->tls_server == NULL ? failed(s, err) : 0;
 }
 
@@ -105,10 +106,20 @@ starttls_prepare(struct session *s)
 		return 0;
 	if (starttls_preload(s) == -1)
 		return -1;
-	if (s->client.tls_api->server_keys(s->tls_server, &keyring, err) == -1)
+	if (s->tls_api->server_keys(s->tls_server, &keyring, err) == -1)
 		return failed(s, err);
 	s->tls_has_keys = true;
 	return 0;
+}
+
+int
+starttls_warm_up(struct session *s)
+{
+	char err[TLS_ERROR_SIZE] = "";
+
+	return s->tls_api->server_warm_up(s->tls_server, err) == -1
+	    ? failed(s, err)
+	    : 0;
 }
 
 int
@@ -118,6 +129,7 @@ starttls_accept(struct session *s)
 	enum conn_result r;
 	const char *why;
 
+	c->tls_api = s->tls_api;
 	keeper_reason[0] = '\0';
 	c->tls = c->tls_api->accept(s->tls_server, c->rfd, c->wfd);
 	if (c->tls == NULL)

@@ -17,6 +17,9 @@ int starttls_preload(struct session *s);
 /* All that a handshake needs, certificates included. 0, or -1, logged. */
 int starttls_prepare(struct session *s);
 
+/* For a process that forks sessions: a handshake with itself. 0, or -1, logged. */
+int starttls_warm_up(struct session *s);
+
 /*
  * Does the handshake by `timeout` and writes s->tls. 0, or -1, logged as
  * event=tls: then nothing more can be said to the client.

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/journal.h"
+#include "lib/systemd.h"
 #include "lib/module.h"
 
 #include "lib/log.h"
@@ -267,7 +267,7 @@ add_pair(const char *key, const char *value)
 }
 
 static void
-write_journal(const struct journal_api *journal, int priority)
+write_journal(const struct systemd_api *systemd, int priority)
 {
 	static char message[sizeof("MESSAGE=") + LINE_SIZE];
 	struct iovec iov[FIELDS + 1];
@@ -282,7 +282,7 @@ write_journal(const struct journal_api *journal, int priority)
 	for (i = 0; i < fields.count; i++)
 		iov[i + 1] =
 		    (struct iovec){fields.text[i], strlen(fields.text[i])};
-	(void)journal->send(iov, (int)fields.count + 1);
+	(void)systemd->journal_send(iov, (int)fields.count + 1);
 }
 
 static void
@@ -300,16 +300,16 @@ write_stderr(void)
 static void
 write_line(int priority)
 {
-	const struct journal_api *journal;
+	const struct systemd_api *systemd;
 	char err[256];
 
 	switch (target) {
 	case LOG_TO_JOURNAL:
 		/* libsystemd comes with the first event, not at the start. */
-		journal = module_load(
-		    "journal", "journal_api", err, sizeof(err));
-		if (journal != NULL) {
-			write_journal(journal, priority);
+		systemd = module_load(
+		    "systemd", "systemd_api", err, sizeof(err));
+		if (systemd != NULL) {
+			write_journal(systemd, priority);
 			break;
 		}
 		/* Not there: the next best, which is from now on the first. */

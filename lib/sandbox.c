@@ -124,28 +124,49 @@ known_rights(void)
 	return (UINT64_C(1) << bits[abi < last ? abi : last]) - 1;
 }
 
-bool
-sandbox_session(void)
+/* The rules, as a descriptor; -1 where the kernel has none. */
+static int
+make_rules(void)
 {
 	const uint64_t all = known_rights();
 	const uint64_t reading =
 	    LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 	struct landlock_ruleset_attr attr = {.handled_access_fs = all};
 	int ruleset;
-	bool done;
 	size_t i;
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
-		return false;
 	ruleset = (int)syscall(
 	    SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	if (ruleset == -1)
-		return false;
+		return -1;
 	for (i = 0; i < sizeof(readable) / sizeof(readable[0]); i++)
 		allow_read(ruleset, readable[i], reading);
 	allow_modules(ruleset, reading);
-	done = syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
-	(void)close(ruleset);
+	return ruleset;
+}
+
+static int prepared_rules = -1;
+
+void
+sandbox_prepare(void)
+{
+	if (prepared_rules == -1)
+		prepared_rules = make_rules();
+}
+
+bool
+sandbox_session(void)
+{
+	bool done;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		return false;
+	sandbox_prepare();
+	if (prepared_rules == -1)
+		return false;
+	done = syscall(SYS_landlock_restrict_self, prepared_rules, 0) == 0;
+	(void)close(prepared_rules);
+	prepared_rules = -1;
 	return done;
 }
 

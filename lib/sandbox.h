@@ -19,6 +19,12 @@ void sandbox_private(void);
 int sandbox_become(const char *user, char *err, size_t err_size);
 
 /*
+ * For a process that forks sessions: makes their Landlock rules once, so that
+ * sandbox_session() has only to put them in force.
+ */
+void sandbox_prepare(void);
+
+/*
  * What a session gives up before its client's first byte is parsed: new
  * privileges by exec, and by Landlock, where the kernel has it, every file but
  * what the program's libraries and name look-ups read. So it can open neither a

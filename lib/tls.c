@@ -18,13 +18,14 @@
 
 #include "lib/tls_keys.h"
 #include "lib/tls_sign.h"
+#include "lib/tls_warm.h"
 
 #include "lib/tls.h"
 
 #define NAME_SIZE    256
 #define CIPHERS_SIZE 4096
 /* Several records a read() where the peer sends much; untouched where not. */
-#define READ_SIZE (64 * 1024)
+#define READ_SIZE (4 * (5 + 16384 + 256)) /* whole records */
 
 /*
  * The keeper signs, it does not decrypt: without RSA key exchange a key that
@@ -398,6 +399,17 @@ server_keys(
 	return -1;
 }
 
+static int
+server_warm_up(struct tls_server *server, char *err)
+{
+	if (tls_warm_up(server->ctx) == 0) {
+		ERR_clear_error();
+		return 0;
+	}
+	explain(err, TLS_ERROR_SIZE, "a handshake with ourselves failed");
+	return -1;
+}
+
 /* A connection. */
 
 static void
@@ -598,6 +610,7 @@ extern const struct tls_api tls_api;
 
 const struct tls_api tls_api = {.server_new = server_new,
     .server_keys = server_keys,
+    .server_warm_up = server_warm_up,
     .server_free = server_free,
     .accept = connection_new,
     .handshake = handshake,

@@ -90,6 +90,11 @@ struct tls_api {
 	    const struct tls_settings *settings, char *err);
 	int (*server_keys)(struct tls_server *server,
 	    const struct tls_keyring *keyring, char *err);
+	/*
+	 * Makes a handshake with itself, so that what OpenSSL makes at the
+	 * first one is made before a fork, and the keys are known to work.
+	 */
+	int (*server_warm_up)(struct tls_server *server, char *err);
 	void (*server_free)(struct tls_server *server);
 
 	/* A connection that has yet to be handshaken; NULL without memory. */

@@ -26,6 +26,7 @@
 #define BRIEF  60
 
 static int pair[2]; /* the session's end, the keeper's */
+static struct auth_channel channel, closed = {.fd = -1};
 static struct message question, asked, answer;
 
 /* What the keeper does with one question. */
@@ -61,16 +62,25 @@ set_up(void **state)
 	memset(&keeper, 0, sizeof(keeper));
 	message_wipe(&answer);
 	message_init(&answer, ANSWER_VERDICT);
-	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
+		return -1;
+	channel.fd = pair[0];
+	return 0;
 }
 
 static int
 tear_down(void **state)
 {
 	(void)state;
-	(void)close(pair[0]);
+	auth_hang_up(&channel);
 	(void)close(pair[1]);
 	return 0;
+}
+
+static enum auth_answer
+ask_by_channel(int64_t deadline)
+{
+	return auth_ask(&channel, &question, deadline);
 }
 
 static void
@@ -98,7 +108,7 @@ ask_by(enum message_type type, int64_t ms)
 	enum auth_answer result;
 
 	start(type);
-	result = auth_ask(pair[0], &question, clock_in(ms));
+	result = ask_by_channel(clock_in(ms));
 	finish();
 	return result;
 }
@@ -230,7 +240,7 @@ there_is_no_keeper(void **state)
 	message_init(&question, ASK_VERDICT);
 	message_put(&question, M_PASSWORD, SECRET);
 	assert_int_equal(
-	    auth_ask(-1, &question, clock_in(SOON)), AUTH_IS_UNAVAILABLE);
+	    auth_ask(&closed, &question, clock_in(SOON)), AUTH_IS_UNAVAILABLE);
 	expect_reason_alone("there is no keeper");
 	assert_null(memmem(
 	    &question, sizeof(question), SECRET, sizeof(SECRET) - 1));
@@ -279,7 +289,7 @@ hanging_up(void **state)
 	message_init(&question, ASK_VERDICT);
 	message_put(&question, M_PASSWORD, SECRET);
 	assert_int_equal(
-	    auth_ask(pair[0], &question, clock_in(SOON)), AUTH_IS_UNAVAILABLE);
+	    ask_by_channel(clock_in(SOON)), AUTH_IS_UNAVAILABLE);
 	assert_null(memmem(
 	    &question, sizeof(question), SECRET, sizeof(SECRET) - 1));
 }
@@ -322,7 +332,7 @@ too_much(void **state)
 	message_init(&question, ASK_VERDICT);
 	message_put(&question, M_PASSWORD, SECRET);
 	message_put(&question, M_USER, big);
-	assert_int_equal(auth_ask(pair[0], &question, clock_in(SOON)),
+	assert_int_equal(ask_by_channel(clock_in(SOON)),
 	    AUTH_IS_UNAVAILABLE);
 	assert_null(memmem(
 	    &question, sizeof(question), SECRET, sizeof(SECRET) - 1));
@@ -339,7 +349,7 @@ ask_any(enum message_type type, enum message_type expected)
 	int r;
 
 	start(type);
-	r = auth_question(pair[0], &question, expected, clock_in(SOON));
+	r = auth_question(&channel, &question, expected, clock_in(SOON));
 	finish();
 	return r;
 }

@@ -33,7 +33,27 @@
 #define SOON 2000
 
 static struct config conf;
-static struct keeper keeper;
+static struct {
+	int channel;
+	pid_t pid;
+} keeper = {.channel = -1};
+
+static int
+begin_keeper(int client_fd)
+{
+	keeper.channel = keeper_start(&conf, client_fd, &keeper.pid);
+	return keeper.channel == -1 ? -1 : 0;
+}
+
+static void
+end_keeper(void)
+{
+	if (keeper.channel == -1)
+		return;
+	(void)close(keeper.channel);
+	keeper.channel = -1;
+	keeper_wait(keeper.pid);
+}
 static struct message m;
 static int client[2];
 
@@ -215,7 +235,7 @@ static int
 tear_down(void **state)
 {
 	(void)state;
-	keeper_stop(&keeper);
+	end_keeper();
 	(void)close(client[0]);
 	(void)close(client[1]);
 	return 0;
@@ -225,7 +245,7 @@ static void
 start(void)
 {
 	provider.can = setting.can;
-	assert_int_equal(keeper_start(&keeper, &conf, client[0]), 0);
+	assert_int_equal(begin_keeper(client[0]), 0);
 	assert_true(fcntl(keeper.channel, F_GETFD) & FD_CLOEXEC);
 }
 
@@ -309,7 +329,7 @@ what_it_can(void **state)
 		message_init(&m, ASK_MECHANISMS);
 		assert_int_equal(ask(), ANSWER_MECHANISMS);
 		assert_string_equal(message_text(&m, M_CAN), rows[i].words);
-		keeper_stop(&keeper);
+		end_keeper();
 	}
 }
 
@@ -792,11 +812,11 @@ it_goes_with_its_session(void **state)
 	expect_end();
 	start();
 	pid = keeper.pid;
-	keeper_stop(&keeper);
+	end_keeper();
 	assert_int_equal(keeper.channel, -1);
 	assert_int_equal(kill(pid, 0), -1);
 	assert_int_equal(errno, ESRCH);
-	keeper_stop(&keeper);
+	end_keeper();
 }
 
 /* Gone, or dead and not yet buried by whoever inherited it. */
@@ -830,7 +850,7 @@ it_dies_with_a_killed_session(void **state)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		provider.can = setting.can;
-		if (keeper_start(&keeper, &conf, client[0]) == -1)
+		if (begin_keeper(client[0]) == -1)
 			_exit(1);
 		put_plain("sleeper", "right");
 		(void)message_send(keeper.channel, &m, clock_in(SOON));
@@ -901,7 +921,7 @@ the_clients_connection_is_not_its(void **state)
 		if (i != -1)
 			assert_int_equal(dup2(client[0], i), i);
 		provider.can = setting.can;
-		assert_int_equal(keeper_start(&keeper, &conf, client[0]), 0);
+		assert_int_equal(begin_keeper(client[0]), 0);
 		if (i != -1)
 			assert_int_equal(dup2(saved, i), i);
 		/* Once it answers, it has let go of the rest. */
@@ -911,7 +931,7 @@ the_clients_connection_is_not_its(void **state)
 		assert_false(has_client);
 		assert_true(has_null);
 		assert_int_equal(n, 4); /* 0, 1, 2 and its channel */
-		keeper_stop(&keeper);
+		end_keeper();
 		if (i != -1)
 			(void)close(saved);
 	}

@@ -24,7 +24,7 @@
 
 #include <cmocka.h>
 
-#include "lib/journal.h"
+#include "lib/systemd.h"
 #include "lib/log.h"
 #include "lib/module.h"
 
@@ -58,10 +58,10 @@ static bool no_module;
 const void *
 module_load(const char *name, const char *symbol, char *err, size_t err_size)
 {
-	static const struct journal_api api = {play_journal};
+	static const struct systemd_api api = {.journal_send = play_journal};
 
-	assert_string_equal(name, "journal");
-	assert_string_equal(symbol, "journal_api");
+	assert_string_equal(name, "systemd");
+	assert_string_equal(symbol, "systemd_api");
 	if (!no_module)
 		return &api;
 	(void)snprintf(err, err_size, "not there");

@@ -1,0 +1,423 @@
+/*
+ * The answers: plain blocking code, one question at a time. A question comes
+ * from a session that may have been taken over, so each is bounded: so many
+ * credentials judged, so many handshakes signed, for one session.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "lib/module.h"
+#include "lib/text.h"
+
+#include "vault.h"
+
+/* One handshake a session; one more for a client that tries it twice. */
+#define SIGNATURES_MAX 2
+
+/* Recipients shown to a provider that routes, with `none`. */
+#define ENVELOPES_MAX 1000
+
+static void
+fail(struct vault *v, const char *reason)
+{
+	message_init(v->answer, ANSWER_FAILURE);
+	message_put(v->answer, M_REASON, reason);
+}
+
+/* --- judging ------------------------------------------------------------- */
+
+/* The module of a provider: the scheme, where http has three spellings. */
+static void
+provider_module(const char *value, char *name, size_t size)
+{
+	size_t len = strcspn(value, ":");
+
+	if (strncmp(value, "http", 4) == 0)
+		len = 4;
+	(void)snprintf(name, size, "auth-%.*s", (int)len, value);
+}
+
+/* 0, or -1 with the failure as the answer. */
+static int
+open_provider(struct vault *v)
+{
+	char module[64], err[AUTH_ERROR_SIZE] = "";
+
+	if (v->provider_state != NULL)
+		return 0;
+	provider_module(v->conf->auth_provider, module, sizeof(module));
+	v->provider =
+	    module_load(module, "auth_provider", err, sizeof(err));
+	if (v->provider != NULL)
+		v->provider_state = v->provider->open(
+		    v->conf->auth_provider, v->conf, err);
+	if (v->provider_state != NULL)
+		return 0;
+	fail(v, err);
+	return -1;
+}
+
+static const struct {
+	enum auth_can can;
+	const char *word;
+} can_words[] = {
+    {AUTH_CAN_VERIFY, "verify"},
+    {AUTH_CAN_SECRET, "secret"},
+    {AUTH_CAN_DIGEST, "digest"},
+    {AUTH_CAN_AUTHORIZE, "authorize"},
+    {AUTH_CAN_ROUTE, "route"},
+};
+
+static void
+answer_mechanisms(struct vault *v)
+{
+	char words[64] = "";
+	size_t i, len = 0;
+
+	if (open_provider(v) == -1)
+		return;
+	for (i = 0; i < sizeof(can_words) / sizeof(can_words[0]); i++)
+		if (v->provider->can & can_words[i].can)
+			len += (size_t)snprintf(words + len,
+			    sizeof(words) - len, "%s%s", len > 0 ? " " : "",
+			    can_words[i].word);
+	message_init(v->answer, ANSWER_MECHANISMS);
+	message_put(v->answer, M_CAN, words);
+}
+
+static const char *const result_words[] = {
+    [AUTH_ACCEPTED] = "accepted",
+    [AUTH_DENIED] = "denied",
+    [AUTH_UNAVAILABLE] = "unavailable",
+};
+
+/* Completes the answer with what the provider found. */
+static void
+put_result(struct vault *v, enum auth_result result)
+{
+	struct message *a = v->answer;
+	const struct message *q = v->question;
+
+	message_put(a, M_RESULT, result_words[result]);
+	if (message_get(a, M_USER) == NULL)
+		message_put(a, M_USER, message_get(q, M_USER));
+	/* With proxy_smtp_auth the backend is shown the client's own. */
+	if (result == AUTH_ACCEPTED && v->conf->proxy_smtp_auth &&
+	    message_get(a, M_BACKEND_PASSWORD) == NULL &&
+	    strcmp(message_text(q, M_METHOD), "plain") == 0) {
+		message_put(a, M_BACKEND_PASSWORD, message_get(q, M_PASSWORD));
+		if (message_get(a, M_BACKEND_USER) == NULL)
+			message_put(a, M_BACKEND_USER, message_get(a, M_USER));
+	}
+}
+
+/* Counts up to `max`, and stays there however often it is asked. */
+static bool
+take_one(unsigned *count, unsigned max)
+{
+	if (*count >= max)
+		return false;
+	(*count)++;
+	return true;
+}
+
+/* A session has so many tries, whatever has become of it. */
+static bool
+may_judge(struct vault *v, const char *method)
+{
+	if (strcmp(method, "none") == 0)
+		return take_one(&v->asker->envelopes, ENVELOPES_MAX);
+	return take_one(&v->asker->judged, v->conf->max_auth_attempts);
+}
+
+static const struct {
+	const char *method;
+	enum auth_can needs;
+} methods[] = {
+    {"plain", AUTH_CAN_VERIFY},
+    {"external", AUTH_CAN_AUTHORIZE},
+    {"none", AUTH_CAN_ROUTE},
+};
+
+static bool
+provider_does(const struct vault *v, const char *method)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+		if (strcmp(methods[i].method, method) == 0)
+			return (v->provider->can & methods[i].needs) != 0;
+	return false;
+}
+
+/*
+ * Nobody acts for another here: an authorization name that is not the user's
+ * own is refused before any provider sees it (RFC 4616 section 2).
+ */
+static bool
+acts_for_another(const struct message *q)
+{
+	const char *authzid = message_text(q, M_AUTHZID);
+
+	return *authzid != '\0' && strcmp(authzid, message_text(q, M_USER)) != 0;
+}
+
+static void
+answer_verdict(struct vault *v)
+{
+	const char *method = message_text(v->question, M_METHOD);
+	struct message *a = v->answer;
+
+	if (open_provider(v) == -1)
+		return;
+	if (!provider_does(v, method)) {
+		fail(v, "the provider does not judge this");
+		return;
+	}
+	if (!may_judge(v, method)) {
+		fail(v, "too many attempts");
+		return;
+	}
+	message_init(a, ANSWER_VERDICT);
+	if (acts_for_another(v->question)) {
+		message_put(a, M_REASON, "authorization name of another");
+		put_result(v, AUTH_DENIED);
+		return;
+	}
+	put_result(v,
+	    v->provider->judge(v->provider_state, v->question, a));
+}
+
+/* --- exchanges that need a stored secret --------------------------------- */
+
+static const struct sasl_secret_mechanism *
+find_mechanism(const char *name, char *err, size_t err_size)
+{
+	const struct sasl_secret_mechanism *const *list;
+
+	list = module_load(
+	    "sasl-secret", "sasl_secret_mechanisms", err, err_size);
+	if (list == NULL)
+		return NULL;
+	for (; *list != NULL; list++)
+		if (strcmp((*list)->name, name) == 0)
+			return *list;
+	(void)text_copy(err, err_size, "no such mechanism");
+	return NULL;
+}
+
+static void
+answer_exchange(struct vault *v)
+{
+	char err[AUTH_ERROR_SIZE] = "";
+
+	if (open_provider(v) == -1)
+		return;
+	v->asker->mechanism = find_mechanism(
+	    message_text(v->question, M_MECHANISM), err, sizeof(err));
+	if (v->asker->mechanism == NULL) {
+		fail(v, err);
+		return;
+	}
+	/* A new challenge each time: an old one's answer is worth nothing. */
+	if (v->asker->mechanism->challenge(v->conf->server_name, v->asker->challenge,
+		sizeof(v->asker->challenge)) == -1) {
+		v->asker->mechanism = NULL;
+		fail(v, "no random numbers");
+		return;
+	}
+	message_init(v->answer, ANSWER_CHALLENGE);
+	message_put(v->answer, M_CHALLENGE, v->asker->challenge);
+}
+
+/* The proof against the stored secret, or a random one for nobody's. */
+static enum auth_result
+check_proof(struct vault *v, const char *user, const char *proof)
+{
+	char secret[AUTH_SECRET_SIZE] = "";
+	enum auth_result result;
+	uint64_t random;
+	bool matches;
+
+	result = v->provider->secret(
+	    v->provider_state, user, secret, v->answer);
+	if (result != AUTH_ACCEPTED) {
+		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+			return AUTH_UNAVAILABLE;
+		(void)snprintf(secret, sizeof(secret), "%016" PRIx64, random);
+	}
+	matches = v->asker->mechanism->matches(v->asker->challenge, secret, proof);
+	explicit_bzero(secret, sizeof(secret));
+	if (result == AUTH_ACCEPTED && !matches) {
+		message_put(v->answer, M_REASON, "wrong response");
+		return AUTH_DENIED;
+	}
+	return result;
+}
+
+/* A provider that judges digests itself sees what nginx would show it. */
+static enum auth_result
+judge_digest(struct vault *v, const char *user, const char *proof)
+{
+	struct message *q = v->question;
+	char copy[64];
+
+	/* It points into the question, whose fields are about to move. */
+	(void)text_copy(copy, sizeof(copy), proof);
+	message_put(q, M_METHOD, "cram-md5");
+	message_put(q, M_USER, user);
+	message_put(q, M_PASSWORD, copy);
+	message_put(q, M_SALT, v->asker->challenge);
+	if (q->overflow)
+		return AUTH_UNAVAILABLE;
+	return v->provider->judge(v->provider_state, q, v->answer);
+}
+
+static void
+answer_step(struct vault *v)
+{
+	const struct sasl_secret_mechanism *mechanism = v->asker->mechanism;
+	char user[512];
+	const char *proof;
+	enum auth_result result;
+
+	if (mechanism == NULL || !may_judge(v, mechanism->name)) {
+		fail(v, "no exchange goes on");
+		return;
+	}
+	message_init(v->answer, ANSWER_VERDICT);
+	if (mechanism->parse(message_text(v->question, M_RESPONSE), user,
+		sizeof(user), &proof) == -1) {
+		message_put(v->answer, M_REASON, "malformed response");
+		result = AUTH_DENIED;
+	} else {
+		result = v->provider->can & AUTH_CAN_SECRET
+		    ? check_proof(v, user, proof)
+		    : judge_digest(v, user, proof);
+		/* Not a name that stood beside the response. */
+		if (message_get(v->answer, M_USER) == NULL)
+			message_put(v->answer, M_USER, user);
+	}
+	put_result(v, result);
+	/* One answer a challenge. */
+	v->asker->mechanism = NULL;
+	explicit_bzero(v->asker->challenge, sizeof(v->asker->challenge));
+}
+
+/* --- TLS ----------------------------------------------------------------- */
+
+static int
+load_keys(struct vault *v, char *err)
+{
+	if (v->keys != NULL)
+		return 0;
+	v->tls = tls_load(err);
+	if (v->tls != NULL)
+		v->keys = v->tls->keys_load(v->conf->ssl_certificate.word,
+		    v->conf->ssl_certificate_key.word,
+		    v->conf->ssl_certificate.count, v->conf->ssl_password_file,
+		    err);
+	return v->keys != NULL ? 0 : -1;
+}
+
+/* 0, or -1 with the failure as the answer. */
+static int
+open_keys(struct vault *v)
+{
+	char err[TLS_ERROR_SIZE] = "";
+
+	if (load_keys(v, err) == 0)
+		return 0;
+	fail(v, err);
+	return -1;
+}
+
+static void
+answer_certificates(struct vault *v)
+{
+	unsigned char chain[TLS_MAX_CHAIN];
+	ssize_t len;
+
+	if (open_keys(v) == -1)
+		return;
+	len = v->tls->keys_certificates(v->keys,
+	    (unsigned)message_get_number(
+		v->question, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
+	    chain, sizeof(chain));
+	message_init(v->answer, ANSWER_CERTIFICATES);
+	if (len > 0)
+		message_put_bytes(v->answer, M_CHAIN, chain, (size_t)len);
+}
+
+static void
+answer_signature(struct vault *v)
+{
+	unsigned char sig[TLS_MAX_SIGNATURE];
+	const struct message *q = v->question;
+	const void *data;
+	size_t data_len = 0;
+	ssize_t len;
+
+	if (open_keys(v) == -1)
+		return;
+	data = message_get_bytes(q, M_DATA, &data_len);
+	if (data == NULL || !take_one(&v->asker->signatures, SIGNATURES_MAX)) {
+		fail(v, "no more is signed for this session");
+		return;
+	}
+	len = v->tls->keys_sign(v->keys,
+	    (unsigned)message_get_number(q, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
+	    (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
+	    data_len, sig, sizeof(sig));
+	if (len <= 0) {
+		fail(v, "this is not signed");
+		return;
+	}
+	message_init(v->answer, ANSWER_SIGNATURE);
+	message_put_bytes(v->answer, M_SIGNATURE, sig, (size_t)len);
+}
+
+/* --- the questions ------------------------------------------------------- */
+
+static void (*const answers[MESSAGE_TYPES])(struct vault *v) = {
+    [ASK_MECHANISMS] = answer_mechanisms,
+    [ASK_VERDICT] = answer_verdict,
+    [ASK_EXCHANGE] = answer_exchange,
+    [ASK_STEP] = answer_step,
+    [ASK_CERTIFICATES] = answer_certificates,
+    [ASK_SIGNATURE] = answer_signature,
+};
+
+void
+vault_init(struct vault *v, const struct config *conf)
+{
+	memset(v, 0, sizeof(*v));
+	v->conf = conf;
+}
+
+void
+vault_prepare(struct vault *v, bool many)
+{
+	char err[TLS_ERROR_SIZE];
+
+	if (v->conf->ssl_certificate.count > 0 &&
+	    (many || v->conf->socket_ssl ||
+		v->conf->starttls == CONFIG_STARTTLS_ONLY))
+		(void)load_keys(v, err);
+}
+
+bool
+vault_answer(struct vault *v, struct asker *asker, struct message *question,
+    struct message *answer)
+{
+	if (answers[question->type] == NULL)
+		return false;
+	v->asker = asker;
+	v->question = question;
+	v->answer = answer;
+	answers[question->type](v);
+	message_wipe(question);
+	return true;
+}
