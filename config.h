@@ -83,11 +83,19 @@ struct config {
 	size_t proxy_buffer;
 	enum config_relay_at relay_at;
 	char **relay; /* the program after "--" and its arguments; or NULL */
+	/* a listener, or the keeper that lives on */
+	struct config_list listen;  /* "ADDR:PORT [ssl] [backlog=N]" */
+	unsigned max_connections;
+	unsigned max_connections_per_source;
+	int64_t shutdown_timeout;
+	const char *keeper_socket; /* of the keeper to ask; "": a private one */
+	unsigned keeper_workers;
+	const char *status_file, *metrics_file; /* "" for none */
 	/* the process */
 	const char *user; /* "" for none */
 	enum log_target log;
 	/* what was asked for instead of a session */
-	bool check, help, version;
+	bool check, help, version, keeper, status;
 };
 
 /* Outcomes, as exit statuses (sysexits.h). */

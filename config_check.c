@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/listen_spec.h"
 #include "lib/tls.h"
 
 #include "config_table.h"
@@ -43,6 +44,28 @@ tls_clash(const struct config *conf)
 	if (conf->socket_ssl && conf->ssl_certificate.count == 0)
 		return CLASH(socket_ssl,
 		    "needs ssl_certificate and ssl_certificate_key");
+	return NO_CLASH;
+}
+
+static struct clash
+listen_clash(const struct config *conf)
+{
+	struct listen_spec spec;
+	size_t i;
+
+	for (i = 0; i < conf->listen.count; i++) {
+		if (listen_spec_parse(conf->listen.word[i], &spec) != NULL ||
+		    !spec.ssl)
+			continue;
+		if (conf->ssl_certificate.count == 0)
+			return CLASH(listen,
+			    "ssl needs ssl_certificate and "
+			    "ssl_certificate_key");
+		if (conf->relay_at == CONFIG_RELAY_AT_GREETING)
+			return CLASH(listen,
+			    "ssl cannot be with relay_at greeting: the relay "
+			    "program gets the connection as it is");
+	}
 	return NO_CLASH;
 }
 
@@ -89,13 +112,16 @@ enum config_result
 config_check_clashes(const struct config *conf, char *err)
 {
 	static struct clash (*const checks[])(const struct config *) = {
-	    tls_clash, upstream_clash, auth_clash};
+	    tls_clash, listen_clash, upstream_clash, auth_clash};
 	const struct directive *d;
 	struct source *src;
 	struct clash clash;
 	char *value;
 	size_t i;
 
+	/* Neither serves a client. */
+	if (conf->status || conf->keeper)
+		return CONFIG_OK;
 	for (i = 0; i < sizeof(checks) / sizeof(*checks); i++) {
 		clash = checks[i](conf);
 		if (clash.reason == NULL)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/listen_spec.h"
 #include "lib/text.h"
 
 #include "config_table.h"
@@ -22,6 +23,22 @@ config_clean_server_name(const char **text)
 	if (!text_is_hostname(*text) || strlen(*text) > 255)
 		return "must be a host name: letters, digits, '-' and '.'";
 	return NULL;
+}
+
+const char *
+config_clean_listen(const char **text)
+{
+	struct listen_spec spec;
+
+	return listen_spec_parse(*text, &spec);
+}
+
+const char *
+config_clean_path(const char **text)
+{
+	if (**text != '\0' && **text != '/')
+		return "must be an absolute path";
+	return strlen(*text) < SUN_PATH_SIZE ? NULL : "is too long a path";
 }
 
 const char *

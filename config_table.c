@@ -13,6 +13,7 @@ static const char peer[] = "Who the client is";
 static const char tls[] = "TLS";
 static const char credentials[] = "Who judges credentials";
 static const char upstream[] = "The mail server or program behind";
+static const char listener[] = "A listener, and the keeper that lives on";
 static const char process[] = "The process";
 
 static const struct word words_switch[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
@@ -197,6 +198,37 @@ const struct directive config_table_rows[] = {
 	&config_types_word, FIELD(relay_at), .fallback = "auth",
 	.wants = "must be auth or greeting", .words = words_relay_at},
 
+    {"listen", listener, "ADDRESS...",
+	"serve these sockets: address:port or unix:/path, each followed by\n"
+	"ssl, if TLS begins at once, and backlog=N if need be",
+	&config_types_list, FIELD(listen), .fallback = "",
+	.clean = config_clean_listen},
+    {"max_connections", listener, "NUMBER", "sessions at one time",
+	&config_types_number, FIELD(max_connections), .fallback = "1000",
+	.wants = "must be a number from 1 to 100000", .min = 1,
+	.max = 100000},
+    {"max_connections_per_source", listener, "NUMBER",
+	"sessions at one time from one IPv4 address or IPv6 /64",
+	&config_types_number, FIELD(max_connections_per_source),
+	.fallback = "20", .wants = "must be a number from 1 to 100000",
+	.min = 1, .max = 100000},
+    {"shutdown_timeout", listener, "TIME",
+	"how long sessions may go on after SIGTERM", &config_types_time,
+	FIELD(shutdown_timeout), .fallback = "30s", TIMEOUT},
+    {"status_file", listener, "PATH", "what --status reads",
+	&config_types_text, FIELD(status_file), .fallback = "",
+	.clean = config_clean_path},
+    {"metrics_file", listener, "PATH",
+	"the same for OpenMetrics, written every second", &config_types_text,
+	FIELD(metrics_file), .fallback = "", .clean = config_clean_path},
+    {"keeper_socket", listener, "PATH",
+	"the keeper to ask, in place of a private one", &config_types_text,
+	FIELD(keeper_socket), .fallback = "", .clean = config_clean_path},
+    {"keeper_workers", listener, "NUMBER",
+	"credentials that a keeper judges at one time", &config_types_number,
+	FIELD(keeper_workers), .fallback = "16",
+	.wants = "must be a number from 1 to 256", .min = 1, .max = 256},
+
     {"user", process, "NAME", "the user to become, if started by root",
 	&config_types_text, FIELD(user), .fallback = ""},
     {"log", process, "auto|journal|syslog|stderr",
@@ -216,6 +248,10 @@ const struct option config_table_options[] = {
     {"check", '\0', NULL,
 	"print every value and where it came from, and warnings",
 	offsetof(struct config, check)},
+    {"status", '\0', NULL, "print what the listener counts",
+	offsetof(struct config, status)},
+    {"keeper", '\0', NULL, "be the keeper that other processes ask",
+	offsetof(struct config, keeper)},
     {"help", 'h', NULL, "print this", offsetof(struct config, help)},
     {"version", 'V', NULL, "print the version",
 	offsetof(struct config, version)},

@@ -115,6 +115,8 @@ char *config_types_value(const struct config *conf, const struct directive *d);
 /* config_clean.c: as clean() of struct directive. */
 
 const char *config_clean_server_name(const char **text);
+const char *config_clean_listen(const char **text);
+const char *config_clean_path(const char **text);
 const char *config_clean_capability(const char **text);
 const char *config_clean_backend(const char **text);
 const char *config_clean_resolver(const char **text);

@@ -71,7 +71,7 @@ sleep_until(struct session *s, struct dns *dns, bool watch, int64_t until)
 			timeout = 1000;
 		n = dns_poll_fds(dns, fds + 1, &timeout);
 	}
-	(void)poll(fds, (nfds_t)n + 1, timeout);
+	(void)conn_poll(fds, (nfds_t)n + 1, timeout);
 	if (dns != NULL)
 		dns_process(dns, fds + 1, n);
 }
@@ -90,6 +90,10 @@ greeting_wait(struct session *s)
 		said = watch ? conn_peek(&s->client) : 0;
 		if (said != 0) {
 			result = said > 0 ? GREETING_EARLY : GREETING_LEFT;
+			break;
+		}
+		if (conn_is_stopped()) {
+			result = GREETING_STOPPED;
 			break;
 		}
 		known = name_is_known(s, dns);

@@ -10,7 +10,8 @@
 enum greeting {
 	GREETING_DUE,	/* it waited: greet */
 	GREETING_EARLY, /* it talked: it was refused, and the reply flushed */
-	GREETING_LEFT	/* it has gone, or says that it will say nothing */
+	GREETING_LEFT,	/* it has gone, or says that it will say nothing */
+	GREETING_STOPPED /* the service ends: lib/conn.h */
 };
 
 /*

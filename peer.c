@@ -31,9 +31,15 @@ listen_fds(void)
 	if (pid == NULL || fds == NULL ||
 	    text_number(pid, INT32_MAX, &number) == -1 ||
 	    (pid_t)number != getpid() ||
-	    text_number(fds, INT32_MAX, &number) == -1)
+	    text_number(fds, 1024, &number) == -1)
 		return 0;
 	return number;
+}
+
+int
+peer_passed_end(void)
+{
+	return LISTEN_FDS_START + (int)listen_fds();
 }
 
 static bool
@@ -61,15 +67,13 @@ peer_find(int *rfd, int *wfd)
 {
 	uint64_t n = listen_fds();
 
-	if (n > 1)
-		return PEER_MISSING;
-	*rfd = *wfd = n == 1 ? LISTEN_FDS_START : STDIN_FILENO;
+	*rfd = *wfd = n > 0 ? LISTEN_FDS_START : STDIN_FILENO;
 	if (has_option(*rfd, SO_ACCEPTCONN, 1))
 		return PEER_LISTENING;
-	if (has_option(*rfd, SO_TYPE, SOCK_STREAM) &&
+	if (has_option(*rfd, SO_TYPE, SOCK_STREAM) && n < 2 &&
 	    (n == 1 || is_same_socket(STDIN_FILENO, STDOUT_FILENO)))
 		return PEER_CONNECTION;
-	if (n == 1 || fcntl(STDIN_FILENO, F_GETFD) == -1 ||
+	if (n > 0 || fcntl(STDIN_FILENO, F_GETFD) == -1 ||
 	    fcntl(STDOUT_FILENO, F_GETFD) == -1)
 		return PEER_MISSING;
 	*wfd = STDOUT_FILENO;

@@ -9,8 +9,8 @@
 
 enum peer_found {
 	PEER_CONNECTION,
-	PEER_LISTENING, /* a listening socket was passed, not a connection */
-	PEER_MISSING	/* fd 0 is closed, or several sockets were passed */
+	PEER_LISTENING, /* one or more listening sockets were passed */
+	PEER_MISSING	/* fd 0 is closed, or several connections passed */
 };
 
 /*
@@ -18,6 +18,9 @@ enum peer_found {
  * else fd 0 with fd 1. What a descriptor is, is asked of the kernel.
  */
 enum peer_found peer_find(int *rfd, int *wfd);
+
+/* The first descriptor beyond 0, 1, 2 and what systemd passed. */
+int peer_passed_end(void);
 
 /*
  * Fills `peer` for the connection `fd`. A network peer's address is the

@@ -13,8 +13,11 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "counters.h"
+#include "keeper_pool.h"
 #include "lib/log.h"
 #include "lib/sandbox.h"
+#include "listen.h"
 #include "peer.h"
 #include "session.h"
 
@@ -34,16 +37,6 @@ has_standard_fds(void)
 		return false;
 	(void)close(fd);
 	return true;
-}
-
-/* What a super-server left open is not for a session: before any file is. */
-static void
-close_others(int connection)
-{
-	const int lowest = STDERR_FILENO + 1;
-
-	(void)close_range(
-	    (unsigned)(connection == lowest ? lowest + 1 : lowest), ~0u, 0);
 }
 
 static int
@@ -72,9 +65,29 @@ refuse_to_serve(const char *reason, int client_fd, int status)
 	return status;
 }
 
+/* --status: what the listener that has the same status_file counts. */
+static int
+show_status(const struct config *conf)
+{
+	if (counters_print(conf->status_file, stdout) == -1)
+		return complain("no listener has this status_file", EX_OSERR);
+	return fflush(stdout) == 0 ? EX_OK : EX_OSERR;
+}
+
+/* --keeper: a service of its own, for sessions that name its socket. */
+static int
+serve_as_keeper(const struct config *conf, enum peer_found found, int fd)
+{
+	if (found != PEER_LISTENING)
+		return complain("--keeper wants a listening socket", EX_USAGE);
+	return keeper_pool_run(conf, fd);
+}
+
 static int
 inform(const struct config *conf)
 {
+	if (conf->status)
+		return show_status(conf);
 	if (conf->help)
 		config_print_help(stdout);
 	else if (conf->version)
@@ -106,19 +119,22 @@ main(int argc, char **argv)
 		return refuse_to_serve(err, rfd, (int)loaded);
 	if (loaded != CONFIG_OK)
 		return complain(err, (int)loaded);
-	if (conf.help || conf.version || conf.check)
+	if (conf.help || conf.version || conf.check || conf.status)
 		return inform(&conf);
 
 	if (!complete)
 		return EX_OSERR;
-	if (found == PEER_LISTENING)
-		return complain("this version serves connections, not "
-				"listening sockets: use Accept=yes", EX_CONFIG);
-	if (found == PEER_MISSING)
+	if (found == PEER_MISSING && conf.listen.count == 0)
 		return complain("no connection on fd 0 and 1", EX_OSERR);
 
-	close_others(rfd);
-	log_open(conf.log, "smtp-frontd", rfd);
+	/* What a super-server left open beside them; before any file of ours. */
+	(void)close_range((unsigned)peer_passed_end(), ~0u, 0);
+	log_open(conf.log, "smtp-frontd", found == PEER_CONNECTION ? rfd : -1);
 	warn_of_unknown();
+	if (conf.keeper)
+		return serve_as_keeper(&conf, found, rfd);
+	if (conf.listen.count > 0 || found == PEER_LISTENING)
+		return listen_run(
+		    &conf, found == PEER_LISTENING ? rfd : -1, argc, argv);
 	return session_run(&conf, rfd, wfd);
 }

@@ -13,6 +13,10 @@ static const char *const replies[SMTP_REPLIES] = {
     [REPLY_OK] = "250 2.0.0 OK\r\n",
     [REPLY_MAIL_OK] = "250 2.1.0 OK\r\n",
     [REPLY_VRFY] = "252 2.5.0 Cannot VRFY, send some mail\r\n",
+    [REPLY_TOO_MANY_CONNECTIONS] = "421 4.3.2 Too many connections\r\n",
+    [REPLY_TOO_MANY_FROM_SOURCE] =
+	"421 4.7.0 Too many connections from your address\r\n",
+    [REPLY_STOPPING] = "421 4.3.2 Service is shutting down\r\n",
     [REPLY_TOO_MANY_ERRORS] = "421 4.7.0 Too many errors\r\n",
     [REPLY_TOO_MANY_COMMANDS] = "421 4.7.0 Too many commands\r\n",
     [REPLY_TOO_MANY_ATTEMPTS] = "421 4.7.0 Too many login attempts\r\n",
@@ -95,5 +99,7 @@ smtp_no_line(struct session *s, enum conn_result r)
 {
 	if (r == CONN_TIMEOUT)
 		return smtp_end(s, REPLY_TIMEOUT, "timeout");
+	if (r == CONN_STOPPED)
+		return smtp_end(s, REPLY_STOPPING, "stopped");
 	return smtp_over(s, r == CONN_EOF ? "eof" : "broken");
 }

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,6 +57,48 @@ conn_set_timeout(struct conn *c, int64_t ms)
 	c->deadline = clock_in(ms);
 }
 
+static volatile sig_atomic_t stopped;
+static bool heeds_sigterm;
+static sigset_t while_waiting;
+
+static void
+on_sigterm(int signal)
+{
+	(void)signal;
+	stopped = 1;
+}
+
+void
+conn_heed_sigterm(const sigset_t *mask)
+{
+	struct sigaction action = {.sa_handler = on_sigterm};
+	sigset_t working = *mask;
+
+	while_waiting = *mask;
+	(void)sigdelset(&while_waiting, SIGTERM);
+	(void)sigaddset(&working, SIGTERM);
+	(void)sigaction(SIGTERM, &action, NULL);
+	/* Last: one that has come already is for the handler. */
+	(void)sigprocmask(SIG_SETMASK, &working, NULL);
+	heeds_sigterm = true;
+}
+
+bool
+conn_is_stopped(void)
+{
+	return stopped != 0;
+}
+
+int
+conn_poll(struct pollfd *fds, nfds_t n, int ms)
+{
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+
+	if (!heeds_sigterm)
+		return poll(fds, n, ms);
+	return ppoll(fds, n, ms == -1 ? NULL : &ts, &while_waiting);
+}
+
 enum conn_result
 conn_wait(struct conn *c, short events)
 {
@@ -64,8 +107,10 @@ conn_wait(struct conn *c, short events)
 
 	pfd.fd = events & POLLOUT ? c->wfd : c->rfd;
 	for (;;) {
+		if (stopped && c->stoppable && events & POLLIN)
+			return CONN_STOPPED;
 		left = clock_left(c->deadline);
-		n = poll(&pfd, 1, left);
+		n = conn_poll(&pfd, 1, left);
 		if (n > 0)
 			return CONN_OK;
 		if (n == 0 && left == 0)
@@ -455,6 +500,7 @@ conn_linger(struct conn *c, int64_t ms)
 	enum conn_result r;
 
 	conn_set_timeout(c, ms);
+	c->stoppable = false;
 	conn_shutdown_write(c);
 	if (!c->is_socket)
 		return;

@@ -6,6 +6,8 @@
 #ifndef LIB_CONN_H
 #define LIB_CONN_H
 
+#include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,12 +22,14 @@ enum conn_result {
 	CONN_OK,
 	CONN_EOF,     /* the peer will say no more */
 	CONN_TIMEOUT, /* the deadline has come */
+	CONN_STOPPED, /* SIGTERM has come: conn_heed_sigterm() */
 	CONN_FAILED   /* the connection is broken: errno, or tls's error() */
 };
 
 struct conn {
 	int rfd, wfd;	     /* one socket twice, or two ends of pipes */
 	bool is_socket;	     /* non-blocking; else read and written in bits */
+	bool stoppable;	     /* SIGTERM ends its waits for input */
 	bool lf_ends_line;   /* typed by hand: a bare LF is a line's end */
 	struct tls *tls;     /* NULL: plain */
 	const struct tls_api *tls_api;
@@ -46,6 +50,17 @@ struct conn_line {
 	bool too_long; /* over the limit: text is "", the line was skipped */
 	bool malformed; /* holds a NUL, or a CR or LF that ends no line */
 };
+
+/*
+ * From now on SIGTERM ends the waits for input of a `stoppable` connection with
+ * CONN_STOPPED, and nothing else: for a process that serves to its end what was
+ * begun. `mask` is put in force, with SIGTERM let in only by those waits.
+ */
+void conn_heed_sigterm(const sigset_t *mask);
+
+/* Whether it has come; and poll(2) that it interrupts where it is heeded. */
+bool conn_is_stopped(void);
+int conn_poll(struct pollfd *fds, nfds_t n, int ms);
 
 /*
  * Makes a connection over `rfd` and `wfd` (the same for a socket) that reads

@@ -868,7 +868,7 @@ test_help(void **state)
 		names++;
 	}
 	assert_false(expect);
-	assert_int_equal(names, 4 + 34);
+	assert_int_equal(names, 6 + 42);
 	free(text);
 	free(copy);
 }
@@ -904,7 +904,7 @@ test_names(void **state)
 		if (strstr(help, name) == NULL)
 			fail_msg("%s", line);
 	}
-	assert_int_equal(names, 33);
+	assert_int_equal(names, 41);
 	free(text);
 	free(help);
 }

@@ -1,0 +1,203 @@
+/*
+ * The shared memory: totals that only grow, and a slot a session.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/text.h"
+
+#include "counters.h"
+
+/* At the file's beginning; another version's layout is not read. */
+#define MAGIC UINT64_C(0x31746e756f637366)
+
+struct shared {
+	uint64_t magic, slots;
+	_Atomic uint64_t totals[COUNTER_COUNT];
+	_Atomic unsigned char stage[];
+};
+
+static struct shared *shared;
+static size_t own_slot;
+static size_t slots; /* ours: what is shared, a session may overwrite */
+
+static const struct {
+	const char *name, *help;
+} counters[] = {
+#define X(id, name, help) {name, help},
+    COUNTERS(X)
+#undef X
+};
+
+static const char *const stages[STAGE_COUNT] = {
+    [STAGE_GREETING] = "greeting",
+    [STAGE_DIALOGUE] = "dialogue",
+    [STAGE_UPSTREAM] = "upstream",
+    [STAGE_PROXY] = "proxy",
+};
+
+int
+counters_open(const char *path, size_t max)
+{
+	const size_t size = sizeof(*shared) + max;
+	int flags = MAP_SHARED, fd = -1;
+	void *map;
+
+	if (path[0] != '\0') {
+		/* A new file: who still reads the old one keeps it. */
+		(void)unlink(path);
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC |
+			O_NOFOLLOW, 0644);
+		if (fd == -1 || ftruncate(fd, (off_t)size) == -1)
+			return -1;
+	} else {
+		flags |= MAP_ANONYMOUS;
+	}
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (fd != -1)
+		(void)close(fd);
+	if (map == MAP_FAILED)
+		return -1;
+	shared = map;
+	shared->slots = slots = max;
+	shared->magic = MAGIC;
+	return 0;
+}
+
+void
+counters_add(enum counter counter, uint64_t n)
+{
+	if (shared != NULL)
+		atomic_fetch_add_explicit(
+		    &shared->totals[counter], n, memory_order_relaxed);
+}
+
+uint64_t
+counters_get(enum counter counter)
+{
+	return shared == NULL ? 0
+			      : atomic_load_explicit(&shared->totals[counter],
+				    memory_order_relaxed);
+}
+
+void
+counters_set(size_t slot, enum stage stage)
+{
+	if (shared != NULL && slot < slots)
+		atomic_store_explicit(&shared->stage[slot],
+		    (unsigned char)stage, memory_order_relaxed);
+}
+
+void
+counters_use(size_t slot)
+{
+	own_slot = slot;
+}
+
+void
+counters_enter(enum stage stage)
+{
+	counters_set(own_slot, stage);
+}
+
+static uint64_t
+sessions_in(const struct shared *s, size_t count, enum stage stage)
+{
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		n += s->stage[i] == stage;
+	return n;
+}
+
+static const struct shared *
+map_file(const char *path, size_t *count)
+{
+	const struct shared *s = MAP_FAILED;
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd == -1)
+		return NULL;
+	if (fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(*s))
+		s = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd,
+		    0);
+	(void)close(fd);
+	if (s == MAP_FAILED)
+		return NULL;
+	/* Sized by what is there, not by what it says of itself. */
+	*count = (size_t)st.st_size - sizeof(*s);
+	if (s->magic != MAGIC || s->slots != *count) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return s;
+}
+
+int
+counters_print(const char *path, FILE *out)
+{
+	size_t i, count = 0;
+	const struct shared *s = map_file(path, &count);
+
+	if (s == NULL)
+		return -1;
+	for (i = STAGE_NONE + 1; i < STAGE_COUNT; i++)
+		fprintf(out, "sessions in %-24s %12" PRIu64 "\n", stages[i],
+		    sessions_in(s, count, (enum stage)i));
+	for (i = 0; i < COUNTER_COUNT; i++)
+		fprintf(out, "%-36s %12" PRIu64 "\n", counters[i].name,
+		    (uint64_t)s->totals[i]);
+	return 0;
+}
+
+static void
+write_metrics(FILE *out)
+{
+	size_t i;
+
+	fputs("# TYPE smtp_frontd_sessions gauge\n"
+	      "# HELP smtp_frontd_sessions Sessions now, by stage\n", out);
+	for (i = STAGE_NONE + 1; i < STAGE_COUNT; i++)
+		fprintf(out,
+		    "smtp_frontd_sessions{stage=\"%s\"} %" PRIu64 "\n",
+		    stages[i], sessions_in(shared, slots, (enum stage)i));
+	for (i = 0; i < COUNTER_COUNT; i++)
+		fprintf(out,
+		    "# TYPE smtp_frontd_%s counter\n"
+		    "# HELP smtp_frontd_%s %s\n"
+		    "smtp_frontd_%s_total %" PRIu64 "\n",
+		    counters[i].name, counters[i].name, counters[i].help,
+		    counters[i].name, (uint64_t)shared->totals[i]);
+	fputs("# EOF\n", out);
+}
+
+int
+counters_export(const char *path)
+{
+	char temporary[4096];
+	FILE *out;
+	bool written;
+
+	if (shared == NULL ||
+	    snprintf(temporary, sizeof(temporary), "%s.new", path) >=
+		(int)sizeof(temporary))
+		return -1;
+	out = fopen(temporary, "we");
+	if (out == NULL)
+		return -1;
+	write_metrics(out);
+	written = fflush(out) == 0 && !ferror(out);
+	if (fclose(out) != 0 || !written || rename(temporary, path) == -1) {
+		(void)unlink(temporary);
+		return -1;
+	}
+	return 0;
+}
