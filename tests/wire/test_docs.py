@@ -8,6 +8,8 @@ run     shell commands, which must succeed
 output  what the block before it prints; "..." stands for anything
 server  a command that serves port 2525 until the next one; its greeting is
         looked at
+beside  a command that runs until the end, and makes the UNIX socket that it
+        names
 client  as run, while the server serves
 check   a file of directives that --check takes
 fail2ban  its filter
@@ -133,16 +135,25 @@ def arguments(text, at):
 
 
 def logged():
-    """{event: keys} as the log_event() calls have them."""
-    events = {}
+    """{event: keys} as the log_event() calls have them, and those of functions
+    that are given the event."""
+    events, calls = {}, []
     for text in sources():
         for m in re.finditer(r'\blog_event\(', text):
             args = arguments(text, m.end() - 1)
-            if not args[1].startswith('"'):
+            if args[1].startswith('const char'):
                 continue  # the definition
             assert args[-1] == 'NULL'
-            keys = events.setdefault(args[1].strip('"'), set())
-            keys |= {key.strip('"') for key in args[2:-1:2]}
+            names = [args[1]]
+            if args[1] == 'event':
+                of = re.findall(r'^(\w+)\(const char \*event', text[:m.start()],
+                                re.M)[-1]
+                names = re.findall(rf'\b{of}\(("\w+")', text)
+            calls += [(name, args[2:-1:2]) for name in names]
+    for name, keys in calls:
+        assert name.startswith('"'), name
+        events.setdefault(name.strip('"'), set()).update(
+            key.strip('"') for key in keys)
     return events
 
 
@@ -185,6 +196,20 @@ def test_replies_are_those_of_the_manual():
     assert replies == told
 
 
+def test_counters_are_those_of_the_manual():
+    counters = re.findall(r'^\tX\(\w+, "(\w+)"', read('counters.h'), re.M)
+    text = section('smtp-frontd.8', 'DIAGNOSTICS')
+    text = re.search(r'^\.Ss Status(.*?)^\.El', text, re.M | re.S).group(1)
+    assert counters == [one for line in re.findall(r'^\.It Li (.*)$', text,
+                                                   re.M)
+                        for one in line.split(' , ')]
+    stages = re.findall(r'^    \[STAGE_\w+\] = "(\w+)"', read('counters.c'),
+                        re.M)
+    assert len(stages) == 4
+    for stage in stages:
+        assert re.search(rf'\b{stage}\b', text), stage
+
+
 # --- the environment, files ------------------------------------------------
 
 def test_environment_of_a_relay_is_the_manuals():
@@ -214,7 +239,8 @@ def test_files_are_there():
     modules = re.search(r'^MODULES\s*=(.*)$', makefile, re.M).group(1).split()
     assert set(re.findall(r'(\S+)\.so\b', words(text))) - \
         {'../lib/smtp-frontd/*'} == set(modules)
-    units = {name for name in re.findall(r'smtp-frontd-\w+@?\.\w+', text)}
+    units = set(re.findall(
+        r'smtp-frontd(?:-\w+)?@?\.(?:socket|service)\b', text))
     have = {name for name in os.listdir(os.path.join(TOP, 'units'))
             if name.endswith(('.socket', '.service'))}
     assert units == have
@@ -265,7 +291,8 @@ def blocks(path):
     text = read(path)
     found = list(markdown_blocks(text) if path.endswith('.md')
                  else mdoc_blocks(text))
-    known = {'run', 'output', 'server', 'client', 'check', 'fail2ban'}
+    known = {'run', 'output', 'server', 'beside', 'client', 'check',
+             'fail2ban'}
     assert {mark for mark, _ in found} <= known
     return found
 
@@ -296,6 +323,7 @@ class Reader:
         self.port = str(free_port())
         self.backend, self.auth_server = backend, auth_server
         self.serving = None
+        self.companions = []
         self.printed = None
         os.symlink(BUILD, folder / 'build')
         os.symlink(os.path.join(TOP, 'examples'), folder / 'examples')
@@ -331,15 +359,31 @@ class Reader:
         assert looks_like(self.here(text), self.printed), \
             f'{self.printed}\nis not\n{text}'
 
-    def server(self, text):
-        self.stop()
-        if not shutil.which(text.split()[0]):
-            return  # its clients are passed over, too
-        with open(self.folder / 'server.log', 'w') as log:
-            self.serving = subprocess.Popen(
+    def start(self, text):
+        """None where the program that is to start ours is not there."""
+        program = text.split()[0]
+        if '/' not in program and not shutil.which(program):
+            return None
+        with open(self.folder / 'server.log', 'a') as log:
+            return subprocess.Popen(
                 ['sh', '-euc', 'exec ' + self.here(text)], cwd=self.folder,
                 env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True)
+
+    def beside(self, text):
+        started = self.start(text)
+        if started is None:
+            return
+        self.companions.append(started)
+        path = re.search(r'"\$PWD/([\w.]*socket)"', text).group(1)
+        until(lambda: (self.folder / path).exists(), text)
+
+    def server(self, text):
+        self.stop()
+        self.printed = None
+        self.serving = self.start(text)
+        if self.serving is None:
+            return  # its clients are passed over, too
         until(lambda: is_served(int(self.port)), text)
         if '--socket ssl' in text or '--smtp-greeting-delay' in text:
             return
@@ -375,6 +419,12 @@ class Reader:
             self.serving.wait(10)
         self.serving = None
 
+    def close(self):
+        self.stop()
+        for process in self.companions:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(10)
+
 
 @pytest.mark.skipif(not shutil.which('curl'), reason='no curl')
 @pytest.mark.parametrize('path', ['README.md'] +
@@ -386,4 +436,4 @@ def test_examples_run(path, tmp_path, backend, auth_server):
         for mark, text in blocks(path):
             getattr(reader, mark)(text)
     finally:
-        reader.stop()
+        reader.close()

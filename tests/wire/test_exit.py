@@ -155,18 +155,6 @@ def test_listen_fds_that_are_not_there():
     one_line(done.stderr.decode())
 
 
-def test_listening_socket_is_not_taken_for_a_connection():
-    listener = socket.create_server(('127.0.0.1', 0))
-    try:
-        done = subprocess.run(
-            [PROGRAM, *ENOUGH], stdin=listener, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, env=environment(), timeout=DEADLINE)
-    finally:
-        listener.close()
-    assert done.returncode in (64, 71, 78)
-    assert done.stderr
-
-
 # --- 75 --------------------------------------------------------------------
 
 def test_75_dead_backend(front):
