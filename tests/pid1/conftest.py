@@ -1,8 +1,7 @@
-"""Fixtures: the machine, booted and installed once, and for each test a site:
-one template with a backend behind it, its clients, and what is logged."""
+"""Fixtures: the machine, booted and installed once, and for each test a site of
+it (sites.py)."""
 
 import os
-import socket
 import sys
 
 import pytest
@@ -11,8 +10,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import inside  # noqa: E402
-import fakes  # noqa: E402
 import harness  # noqa: E402
+import sites  # noqa: E402
 
 EXCUSE = 'SMTP_FRONTD_NO_PID1'
 
@@ -56,121 +55,24 @@ def machine(booted):
     for unit in os.listdir(booted.root + '/etc/systemd/system'):
         if unit.endswith('.d'):
             booted.drop_in(unit[:-2], None)
-    killed = kernel.killed(booted.uid)
+    killed = kernel.killed(booted.uids)
     kernel.close()
+    failed = booted.failed_units()
+    booted.systemctl('reset-failed')
     assert not killed, killed
-    assert booted.failed_units() == []
-
-
-class Site:
-    """A template at work."""
-
-    def __init__(self, machine, name):
-        self.machine, self.name = machine, name
-        self.port = inside.PORTS[name]
-        self.socket = f'smtp-frontd-{name}.socket'
-        self.template = f'smtp-frontd-{name}@'
-        self.opened, self.fakes = [], []
-        self.mark = machine.journal.mark()
-        self.backend = self.fake(fakes.Backend())
-        self.configure()
-        machine.systemctl('start', self.socket)
-
-    def fake(self, fake):
-        self.fakes.append(fake)
-        return fake
-
-    def configure(self, **directives):
-        """The shipped directives, with our backend and those of the test."""
-        directives.setdefault('backend', self.backend.address)
-        if self.name == 'mx':
-            directives.setdefault('smtp_greeting_delay', '100ms')
-        self.machine.configure(self.name, **directives)
-
-    def close(self):
-        for client in self.opened:
-            client.close()
-        for fake in self.fakes:
-            fake.stop()
-        self.machine.systemctl('stop', self.socket)
-        errors = [e for f in self.fakes for e in f.errors]
-        assert not errors, errors
-
-    # its clients
-
-    def connect(self, source='127.0.0.1'):
-        """A connection, in TLS where that begins at once."""
-        host = '::1' if ':' in source else '127.0.0.1'
-        client = harness.Client(socket.create_connection(
-            (host, self.port), harness.DEADLINE, (source, 0)))
-        self.opened.append(client)
-        if self.name == 'submissions':
-            client.start_tls()
-        return client
-
-    def greeted(self, source='127.0.0.1', starttls=True):
-        """As far as the template's clients come without a password."""
-        client = self.connect(source)
-        client.greeting()
-        client.hello()
-        if self.name == 'submission' and starttls:
-            client.ask('STARTTLS', '220 ')
-            client.start_tls()
-            client.hello()
-        return client
-
-    def deliver(self, client, text='Subject: test\r\n\r\nhello\r\n'):
-        """A message after the hand-over, or up to it, and the end."""
-        client.ask('MAIL FROM:<a@example.com>', '250 ')
-        client.ask('RCPT TO:<b@example.com>', '250 ')
-        client.ask('DATA', '354 ')
-        client.send(text + '.\r\n')
-        client.expect('250 ')
-        client.ask('QUIT', '221 ')
-        client.expect_end()
-        client.close()
-
-    def send(self, source='127.0.0.1'):
-        """A whole session of the template's kind."""
-        client = self.greeted(source)
-        if self.name != 'mx':
-            client.ask('AUTH PLAIN ' + fakes.plain('alice', 'wonderland'),
-                       '235 ')
-        self.deliver(client)
-
-    # its units, processes and events
-
-    def instances(self):
-        return self.machine.units(self.template + '*.service')
-
-    def processes(self):
-        return self.machine.processes(self.template + '*.service')
-
-    def accepts(self):
-        return self.machine.property(self.socket, 'SubState') == 'listening'
-
-    def event(self, name, **fields):
-        """The event's fields, once it is in the journal."""
-        fields = {'SMTP_' + k.upper(): v for k, v in fields.items()}
-        return self.machine.journal.await_event(self.mark, name, **fields)
-
-    def await_quiet(self):
-        """Until there is no instance any more."""
-        harness.until(lambda: self.instances() == [], 'the last instance',
-                      inside.PATIENCE)
-        assert self.processes() == []
+    assert not failed, failed
 
 
 @pytest.fixture
 def site_of(machine):
-    """site_of(template) is a Site."""
-    sites = []
+    """site_of(template) is a sites.Site."""
+    made = []
 
     def start(name):
-        sites.append(Site(machine, name))
-        return sites[-1]
+        made.append(sites.Site(machine, name))
+        return made[-1]
     yield start
-    for site in sites:
+    for site in made:
         site.close()
 
 

@@ -26,7 +26,8 @@ import harness  # noqa: E402
 BUILD = harness.BUILD
 PORTS = {'submission': 587, 'submissions': 465, 'mx': 25}
 # Addresses of "far" clients, all on the machine's loopback interface.
-FAR = ['192.0.2.7', '192.0.2.8', '2001:db8::7']
+FAR = ['192.0.2.7', '192.0.2.8', '2001:db8::7', '2001:db8::8',
+       '2001:db8:0:1::7']
 # Seconds for hundreds of starts on a machine that has other things to do.
 PATIENCE = 90.0
 CLONE_NEWNET = 0x40000000
@@ -180,8 +181,7 @@ class Machine:
                      f'$(test -e {self.users} || echo -c) -s {scheme} '
                      f'{self.users} {name}')
         self.secret(self.users, self.read(self.users))
-        self.shipped = {name: self.read(f'/etc/smtp-frontd/{name}.conf')
-                        for name in PORTS}
+        self.shipped = {}
 
     def number_user(self):
         """The user that was made gets a number which no other machine beside
@@ -190,6 +190,7 @@ class Machine:
         uid, gid = re.search(
             r'^smtp-frontd:[^:]*:(\d+):(\d+):', passwd, re.M).groups()
         self.uid, self.gid = 40000 + self.pid % 20000, int(gid)
+        self.uids = {self.uid}
         self.write('/etc/passwd', re.sub(
             rf'^(smtp-frontd:[^:]*:){uid}:', rf'\g<1>{self.uid}:', passwd,
             flags=re.M))
@@ -201,14 +202,31 @@ class Machine:
     def hosts(self, text):
         self.write('/etc/hosts', f'127.0.0.1 localhost pid1\n{text}\n')
 
-    def configure(self, template, **directives):
-        """The directives that come with the template, and after them ours."""
-        text = self.shipped[template]
-        for name, value in {'server_name': harness.NAME, **directives}.items():
-            key = name.upper()
+    def configure(self, name, **directives):
+        """The directives as they are shipped, and after them ours."""
+        path = f'/etc/smtp-frontd/{name}.conf'
+        if name not in self.shipped:
+            mode = os.stat(self.root + path).st_mode & 0o777
+            self.shipped[name] = self.read(path), mode
+        text, mode = self.shipped[name]
+        for key, value in {'server_name': harness.NAME, **directives}.items():
+            key = key.upper()
             key = key if key.startswith('SMTP_') else 'SMTP_' + key
             text += f"{key}='{value}'\n"
-        self.write(f'/etc/smtp-frontd/{template}.conf', text, 0o640)
+        self.write(path, text, mode)
+
+
+def status(pid):
+    """/proc/PID/status as a dictionary; empty when it has gone."""
+    try:
+        with open(f'/proc/{pid}/status') as f:
+            return dict(re.findall(r'(\w+):[ \t]*(.*)', f.read()))
+    except OSError:
+        return {}
+
+
+def parent(pid):
+    return int(status(pid).get('PPid', 0))
 
 
 class Journal:
@@ -278,14 +296,15 @@ class KernelLog:
     def close(self):
         os.close(self.fd)
 
-    def killed(self, uid):
-        """Lines of audit about the processes of that user."""
+    def killed(self, uids):
+        """Lines of audit about the processes of those users."""
         found = []
         while select.select([self.fd], [], [], 0)[0]:
             try:
                 line = os.read(self.fd, 8192).decode(errors='replace')
             except BrokenPipeError:  # the oldest are overwritten
                 continue
-            if 'type=1326' in line and f' uid={uid} ' in line:
+            if 'type=1326' in line and \
+                    any(f' uid={uid} ' in line for uid in uids):
                 found.append(line.strip())
         return found

@@ -15,6 +15,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(
 BUILD = os.path.abspath(
     os.environ.get('SMTP_FRONTD_BUILD', os.path.join(TOP, 'build')))
 NAMES = ['submission', 'submissions', 'mx']
+LISTENER = ['.socket', '-smtps.socket', '.service', '-keeper.socket',
+            '-keeper.service']
 PORTS = {'submission': '587', 'submissions': '465', 'mx': '25'}
 EXPOSURE = 3.5
 needs_systemd = pytest.mark.skipif(not shutil.which('systemd-analyze'),
@@ -24,17 +26,21 @@ FILES = {
     'usr/local/sbin/smtp-frontd': 0o755,
     'usr/local/bin/smtp-frontd-passwd': 0o755,
     **{f'usr/local/lib/smtp-frontd/{name}.so': 0o644 for name in (
-        'journal', 'tls', 'sasl-secret', 'auth-file', 'auth-http')},
+        'systemd', 'tls', 'sasl-secret', 'auth-file', 'auth-http')},
     'usr/local/share/man/man8/smtp-frontd.8': 0o644,
     'usr/local/share/man/man5/smtp-frontd.conf.5': 0o644,
     'usr/local/share/man/man1/smtp-frontd-passwd.1': 0o644,
     **{f'units/smtp-frontd-{name}{kind}': 0o644
        for name in NAMES for kind in ('.socket', '@.service')},
+    **{f'units/smtp-frontd{name}': 0o644 for name in LISTENER},
     'sysusers/smtp-frontd.conf': 0o644,
     **{f'etc/smtp-frontd/{name}.conf': 0o640 for name in NAMES},
+    # The listener's user is nobody's, so everybody may read it.
+    'etc/smtp-frontd/smtp-frontd.conf': 0o644,
     **{f'usr/local/share/doc/smtp-frontd/{name}': 0o644 for name in (
         'README.md', 'NEWS', 'SECURITY.md', 'LICENSE', 'relay.conf',
         'submission.conf', 'submissions.conf', 'mx.conf',
+        'smtp-frontd.conf',
         'smtp-frontd.xinetd')},
     'usr/local/share/doc/smtp-frontd/maildir-relay': 0o755,
 }
@@ -120,7 +126,8 @@ def test_configuration_is_not_overwritten(tmp_path):
     assert conf.read_text() == '# mine\n'
     assert stat.S_IMODE(conf.stat().st_mode) == 0o600
     make('uninstall', tmp_path)
-    assert set(tree(tmp_path)) == {f'etc/smtp-frontd/{x}.conf' for x in NAMES}
+    assert set(tree(tmp_path)) == {
+        f'etc/smtp-frontd/{x}.conf' for x in [*NAMES, 'smtp-frontd']}
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -204,6 +211,12 @@ def test_units_verify(installed, tmp_path):
             path.write_text(text.replace(
                 '=/usr/local/', f'={installed}/usr/local/'))
             paths.append(str(path))
+    for name in LISTENER:
+        path = tmp_path / f'smtp-frontd{name}'
+        text = (installed / 'units' / path.name).read_text()
+        path.write_text(text.replace(
+            '=/usr/local/', f'={installed}/usr/local/'))
+        paths.append(str(path))
     done = subprocess.run(
         ['systemd-analyze', 'verify', '--man=no', *paths], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
