@@ -448,16 +448,13 @@ conn_forget_input(struct conn *c)
 	c->in_start = c->in_end = 0;
 }
 
-enum conn_result
-conn_handshake(struct conn *c)
+/* The handshake's calls and waits. */
+static enum conn_result
+shake_hands(struct conn *c)
 {
 	enum conn_result r;
 	enum tls_want want;
 
-	if (!c->is_socket) {
-		set_nonblocking(c->rfd);
-		set_nonblocking(c->wfd);
-	}
 	for (;;) {
 		want = c->tls_api->handshake(c->tls);
 		switch (want) {
@@ -477,6 +474,23 @@ conn_handshake(struct conn *c)
 		if (r != CONN_OK)
 			return fail(c, r);
 	}
+}
+
+enum conn_result
+conn_handshake(struct conn *c)
+{
+	const bool stoppable = c->stoppable;
+	enum conn_result r;
+
+	if (!c->is_socket) {
+		set_nonblocking(c->rfd);
+		set_nonblocking(c->wfd);
+	}
+	/* In the middle of it nothing could be said: after it, it can. */
+	c->stoppable = false;
+	r = shake_hands(c);
+	c->stoppable = stoppable;
+	return r;
 }
 
 void
