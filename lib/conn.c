@@ -21,6 +21,9 @@
 
 #include "lib/conn.h"
 
+/* How long a handshake may still take when the service ends, milliseconds. */
+#define HANDSHAKE_LAST 2000
+
 static void
 set_nonblocking(int fd)
 {
@@ -448,6 +451,18 @@ conn_forget_input(struct conn *c)
 	c->in_start = c->in_end = 0;
 }
 
+/*
+ * In the middle of a handshake nothing can be said to the client, after it a
+ * 421 can: one that goes on may end, if it does so soon.
+ */
+static void
+hasten(struct conn *c)
+{
+	c->stoppable = false;
+	if (c->deadline > clock_in(HANDSHAKE_LAST))
+		c->deadline = clock_in(HANDSHAKE_LAST);
+}
+
 /* The handshake's calls and waits. */
 static enum conn_result
 shake_hands(struct conn *c)
@@ -471,7 +486,9 @@ shake_hands(struct conn *c)
 			break;
 		}
 		r = conn_wait(c, want == TLS_WANT_READ ? POLLIN : POLLOUT);
-		if (r != CONN_OK)
+		if (r == CONN_STOPPED)
+			hasten(c);
+		else if (r != CONN_OK)
 			return fail(c, r);
 	}
 }
@@ -486,8 +503,6 @@ conn_handshake(struct conn *c)
 		set_nonblocking(c->rfd);
 		set_nonblocking(c->wfd);
 	}
-	/* In the middle of it nothing could be said: after it, it can. */
-	c->stoppable = false;
 	r = shake_hands(c);
 	c->stoppable = stoppable;
 	return r;
