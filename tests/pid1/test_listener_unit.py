@@ -13,7 +13,6 @@ import pytest
 
 import fakes
 import harness
-import inject
 import inside
 import sites
 
@@ -403,41 +402,6 @@ def session(running):
     client.ask('NOOP', '250 ')
     [pid] = running.sessions()
     return pid, running
-
-
-def test_session_reads_no_secret(session):
-    """Not the credentials, which are its own user's, nor anything else that is
-    of use; the keeper, as a control, does."""
-    pid, site = session
-    [keeper] = site.keepers()
-    for name in ('key.pem', 'users', 'cert.pem'):
-        assert inject.opens(keeper, CREDENTIALS + name) is True
-        assert inject.opens(pid, CREDENTIALS + name) == 'EACCES'
-        assert inject.opens(pid, '/etc/smtp-frontd/' + name) == 'EACCES'
-    for path in ('/etc/passwd', '/proc/self/environ', '/run/smtp-frontd/status',
-                 '/dev/null', '/usr/bin/true', '/'):
-        assert inject.opens(pid, path) == 'EACCES', path
-    # It is as alive as before.
-    site.opened[-1].ask('NOOP', '250 ')
-
-
-def test_session_writes_nothing(session):
-    pid, site = session
-    for path in ('/tmp/new', '/run/smtp-frontd/new', '/var/tmp/new',
-                 '/dev/shm/new', '/etc/hosts'):
-        assert inject.opens(pid, path, os.O_CREAT | os.O_WRONLY) in (
-            'EACCES', 'EROFS'), path
-    site.opened[-1].ask('NOOP', '250 ')
-
-
-def test_session_calls_no_more_than_it_needs(session):
-    pid, site = session
-    assert inject.call(pid, 'mount', 0, 0, 0, 0) == 'killed'
-    assert site.event('session', result='died')['SMTP_SIGNAL'] == str(SIGSYS)
-    site.opened[-1].rest()
-    time.sleep(0.5)  # for the kernel's line, which is as it should be here
-    site.machine.kernel.killed(site.machine.uids)
-    site.send()
 
 
 # --- its filter kills no session --------------------------------------------

@@ -15,7 +15,6 @@ import pytest
 
 import fakes
 import harness
-import inject
 import inside
 
 TEMPLATES = ['submission', 'submissions', 'mx']
@@ -216,24 +215,6 @@ def test_restrictions_are_in_force(site):
         assert os.stat(f'/proc/{pid}/mem').st_uid == 0
         with open(f'/proc/{pid}/environ') as f:
             assert 'wonderland' not in f.read()
-
-
-@each_of_submission
-def test_session_reads_no_secret(site):
-    """Though its user may: the keeper, as a control, does."""
-    client = site.greeted()
-    client.ask('NOOP', '250 ')
-    session, keeper = family_of(site)
-    for path in ('/etc/smtp-frontd/key.pem', '/etc/smtp-frontd/users'):
-        assert inject.opens(keeper, path) is True
-        assert inject.opens(session, path) == 'EACCES'
-    for path in ('/etc/passwd', '/dev/null', '/usr/bin/true', '/'):
-        assert inject.opens(session, path) == 'EACCES', path
-    for path in ('/tmp/new', '/var/tmp/new', '/dev/shm/new'):
-        assert inject.opens(session, path, os.O_CREAT | os.O_WRONLY) == \
-            'EACCES', path
-    # It is as alive as before.
-    client.ask('NOOP', '250 ')
 
 
 def test_session_without_keeper_is_restricted(site_of):
