@@ -124,10 +124,7 @@ unexpected(struct message *m)
 		text[sizeof(text) - 1] = '\0';
 		reason = text;
 	}
-	message_wipe(m);
-	message_init(m, ANSWER_FAILURE);
-	message_put(m, M_REASON, reason);
-	return -1;
+	return no_answer(m, reason);
 }
 
 int
