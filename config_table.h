@@ -81,7 +81,7 @@ struct type {
 
 /* config_table.c */
 
-#define CONFIG_TABLE_MAX 64 /* rows, of which a NULL name ends either table */
+#define CONFIG_TABLE_MAX 192 /* rows, of which a NULL name ends either table */
 extern const struct directive config_table_rows[];
 extern const struct option config_table_options[];
 
