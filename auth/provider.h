@@ -17,13 +17,16 @@ enum auth_can {
 	AUTH_CAN_SECRET = 1u << 1,    /* give a user's stored secret */
 	AUTH_CAN_DIGEST = 1u << 2,    /* judge a CRAM-MD5 response itself */
 	AUTH_CAN_AUTHORIZE = 1u << 3, /* judge EXTERNAL: a name without proof */
-	AUTH_CAN_ROUTE = 1u << 4      /* judge and route `none`: from and to */
+	AUTH_CAN_ROUTE = 1u << 4,     /* judge and route `none`: from and to */
+	AUTH_CAN_TOKEN = 1u << 5,     /* judge a bearer token */
+	AUTH_CAN_EXCHANGE = 1u << 6   /* own whole exchanges */
 };
 
 enum auth_result {
 	AUTH_ACCEPTED,
 	AUTH_DENIED,
-	AUTH_UNAVAILABLE /* nothing was judged: file gone, server away */
+	AUTH_UNAVAILABLE, /* nothing was judged: file gone, server away */
+	AUTH_CHALLENGE	  /* of an exchange: M_CHALLENGE is for the client */
 };
 
 #define AUTH_SECRET_SIZE 512
@@ -64,6 +67,27 @@ struct auth_provider {
 	 */
 	enum auth_result (*secret)(void *provider, const char *user,
 	    char *secret, struct message *verdict);
+
+	/*
+	 * AUTH_CAN_EXCHANGE: the SASL mechanisms that the provider runs itself,
+	 * in upper case, separated by blanks. 0, or -1 when it cannot tell now.
+	 */
+	int (*mechanisms)(void *provider, char *names, size_t size);
+
+	/*
+	 * AUTH_CAN_EXCHANGE: one step of an exchange. At the first *exchange is
+	 * NULL, `question` names M_MECHANISM and has the facts, and M_RESPONSE
+	 * (bytes) where there was an initial response; the provider makes
+	 * *exchange what it likes. Every further step has M_RESPONSE. At
+	 * AUTH_CHALLENGE the bytes of M_CHALLENGE are in `verdict`; other
+	 * results end the exchange, with what judge() puts into `verdict`.
+	 * Between two steps nothing waits: the client takes its time, and
+	 * steps of one exchange may come on different threads.
+	 */
+	enum auth_result (*exchange)(void *provider, void **exchange,
+	    const struct message *question, struct message *verdict);
+	/* Ends one, over or not; NULL is allowed. */
+	void (*exchange_free)(void *provider, void *exchange);
 };
 
 #endif
