@@ -33,9 +33,9 @@ LAYERS = lib/clock lib/text : lib/module lib/systemd : \
 	lib/listen_spec : config : sasl auth : auth/provider : facts counters : \
 	auth/file auth/http peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : session : \
-	children notify listen_socket : listen : smtp-frontd
+	children notify listen_socket : listen_keeper : listen : smtp-frontd
 
-MAIN = smtp-frontd listen listen_socket notify children counters session \
+MAIN = smtp-frontd listen listen_keeper listen_socket notify children counters session \
 	handover keeper keeper_pool vault peer greeting starttls smtp smtp_auth \
 	smtp_reply backend relay upstream proxy auth sasl config config_table \
 	config_types config_clean config_source config_file config_check \

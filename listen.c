@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -21,10 +20,10 @@
 
 #include "children.h"
 #include "counters.h"
-#include "keeper_pool.h"
 #include "lib/clock.h"
 #include "lib/conn.h"
 #include "lib/log.h"
+#include "listen_keeper.h"
 #include "listen_socket.h"
 #include "notify.h"
 #include "session.h"
@@ -38,40 +37,22 @@
 /* How often --status, systemd and metrics_file hear of us. */
 #define TICK_MS 1000
 
-/* A keeper that dies is not restarted more often than this. */
-#define KEEPER_PAUSE_MS 1000
-
 /* Connections taken in one go, before signals and the clock have their turn. */
 #define BATCH 64
 
 /* Connections turned away that still have a moment. */
 #define PARTING_MAX 64
 
-/* Keepers of earlier loads that still have sessions. */
-#define RETIRED_MAX 8
-
-struct helper {
-	int fd; /* the listening socket that its sessions connect to */
-	struct sockaddr_un addr;
-	socklen_t addr_len;
-	pid_t pid;
-	int64_t started;
-	unsigned generation; /* of the sessions that know it */
-};
-
 struct listener {
 	const struct config *conf;
 	const struct config *plain_conf, *ssl_conf; /* by kind of socket */
-	pid_t pid;
 	int argc;
 	char **argv;
 	struct listen_socket sockets[LISTEN_SOCKETS];
 	size_t socket_count;
 	struct children *children;
 	size_t room; /* slots */
-	struct helper keeper;
-	struct helper retired[RETIRED_MAX]; /* of earlier loads; pid 0: none */
-	unsigned generation; /* of loads */
+	struct listen_keepers keepers;
 	int signals;
 	sigset_t old_mask;
 	bool stopping;
@@ -122,102 +103,19 @@ close_ours(struct listener *l, int keep)
 
 	for (i = 0; i < l->socket_count; i++)
 		(void)close(l->sockets[i].fd);
-	for (i = 0; i < RETIRED_MAX; i++)
-		if (l->retired[i].generation != 0)
-			(void)close(l->retired[i].fd);
 	part_from_all(l);
 	(void)close(l->signals);
-	if (l->keeper.fd != -1 && l->keeper.fd != keep)
-		(void)close(l->keeper.fd);
+	listen_keepers_close(&l->keepers, keep);
 }
 
-/* --- the keeper ---------------------------------------------------------- */
-
-/* The socket lives longer than the process: its queue survives a crash. */
-static int
-open_keeper_socket(struct helper *k)
-{
-	const struct sockaddr_un any = {.sun_family = AF_UNIX};
-
-	k->addr_len = sizeof(k->addr);
-	k->fd = socket(
-	    AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* An address of the kernel's choice, in no file system. */
-	if (k->fd == -1 ||
-	    bind(k->fd, (const struct sockaddr *)&any, sizeof(sa_family_t)) ==
-		-1 ||
-	    getsockname(k->fd, (struct sockaddr *)&k->addr, &k->addr_len) ==
-		-1 ||
-	    listen(k->fd, SOMAXCONN) == -1)
-		return -1;
-	return 0;
-}
-
+/* The same in a keeper, which waits for its signals itself. */
 static void
-become_keeper(struct listener *l, const struct helper *k,
-    const struct config *conf)
+detach_keeper(void *arg, int keep)
 {
-	close_ours(l, k->fd);
+	struct listener *l = arg;
+
+	close_ours(l, keep);
 	(void)sigprocmask(SIG_SETMASK, &l->old_mask, NULL);
-	/* It is of no use to anybody when its listener is killed. */
-	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != l->pid)
-		_exit(EX_OK);
-	_exit(keeper_pool_run(conf, k->fd));
-}
-
-static int
-start_keeper(struct listener *l, struct helper *k, const struct config *conf)
-{
-	k->started = clock_ms();
-	k->pid = fork();
-	if (k->pid == 0)
-		become_keeper(l, k, conf);
-	return k->pid == -1 ? -1 : 0;
-}
-
-static void
-retire_keeper(struct helper *k)
-{
-	if (k->pid > 0)
-		(void)kill(k->pid, SIGTERM);
-	if (k->fd != -1)
-		(void)close(k->fd);
-}
-
-/*
- * The keeper of the load before stays for the sessions of that time. Who
- * reloads faster than sessions end loses the oldest.
- */
-static void
-put_aside(struct listener *l)
-{
-	size_t i, oldest = 0;
-
-	if (l->keeper.fd == -1)
-		return;
-	for (i = 0; i < RETIRED_MAX; i++)
-		if (l->retired[i].generation < l->retired[oldest].generation)
-			oldest = i;
-	if (l->retired[oldest].generation != 0)
-		retire_keeper(&l->retired[oldest]);
-	l->retired[oldest] = l->keeper;
-}
-
-/* Lets those go that nobody can ask any more. */
-static void
-mind_retired(struct listener *l)
-{
-	size_t i;
-
-	for (i = 0; i < RETIRED_MAX; i++) {
-		if (l->retired[i].generation == 0 ||
-		    children_count_until(
-			l->children, l->retired[i].generation) > 0)
-			continue;
-		retire_keeper(&l->retired[i]);
-		memset(&l->retired[i], 0, sizeof(l->retired[i]));
-	}
 }
 
 /* --- directives ---------------------------------------------------------- */
@@ -241,25 +139,21 @@ derive(const struct config *conf, bool ssl)
 static int
 adopt(struct listener *l, const struct config *conf)
 {
-	struct helper keeper = {.fd = -1};
+	struct listen_keeper keeper;
 	const struct config *plain_conf = derive(conf, false);
 	const struct config *ssl_conf = derive(conf, true);
 
 	if (plain_conf == NULL || ssl_conf == NULL ||
-	    open_keeper_socket(&keeper) == -1 ||
-	    start_keeper(l, &keeper, conf) == -1) {
+	    listen_keeper_start(&l->keepers, &keeper, conf) == -1) {
 		log_event(LOG_ERR, "keeper", "result", "failed", "reason",
 		    strerror(errno), NULL);
-		retire_keeper(&keeper);
 		return -1;
 	}
 	if (session_prepare(conf, &keeper.addr, keeper.addr_len) == -1) {
-		retire_keeper(&keeper);
+		listen_keeper_end(&keeper);
 		return -1;
 	}
-	put_aside(l);
-	keeper.generation = ++l->generation;
-	l->keeper = keeper;
+	listen_keepers_adopt(&l->keepers, &keeper);
 	l->conf = conf;
 	l->plain_conf = plain_conf;
 	l->ssl_conf = ssl_conf;
@@ -365,7 +259,7 @@ admit(struct listener *l, const struct listen_socket *ls, int fd,
 		pause_accepting(l, strerror(errno));
 		return;
 	}
-	children_add(l->children, pid, &source, l->generation);
+	children_add(l->children, pid, &source, l->keepers.generation);
 	counters_add(COUNTER_ACCEPTED, 1);
 }
 
@@ -419,17 +313,6 @@ log_signal(const char *event, int status)
 		    log_number(WTERMSIG(status)), NULL);
 }
 
-/* Its number may be another process's soon. */
-static void
-forget_retired(struct listener *l, pid_t pid)
-{
-	size_t i;
-
-	for (i = 0; i < RETIRED_MAX; i++)
-		if (l->retired[i].pid == pid)
-			l->retired[i].pid = 0;
-}
-
 static void
 reap(struct listener *l)
 {
@@ -444,30 +327,11 @@ reap(struct listener *l)
 				counters_add(COUNTER_CRASHED, 1);
 				log_signal("session", status);
 			}
-		} else if (pid == l->keeper.pid) {
-			l->keeper.pid = 0;
-			if (!l->stopping)
-				log_signal("keeper", status);
-		} else {
-			forget_retired(l, pid);
+		} else if (listen_keepers_died(&l->keepers, pid) &&
+		    !l->stopping) {
+			log_signal("keeper", status);
 		}
 	}
-}
-
-/* A keeper that is gone is replaced, but not in a race with what kills it. */
-static void
-mind_keeper(struct listener *l)
-{
-	if (l->keeper.pid != 0 || l->stopping ||
-	    clock_ms() - l->keeper.started < KEEPER_PAUSE_MS)
-		return;
-	if (start_keeper(l, &l->keeper, l->conf) == 0) {
-		log_event(LOG_WARNING, "keeper", "result", "restarted", NULL);
-		return;
-	}
-	l->keeper.pid = 0;
-	log_event(LOG_ERR, "keeper", "result", "failed", "reason",
-	    strerror(errno), NULL);
 }
 
 static void
@@ -540,8 +404,8 @@ tick(struct listener *l)
 	l->accepted_before = accepted;
 	part_from_all(l);
 	export_metrics(l);
-	mind_keeper(l);
-	mind_retired(l);
+	if (!l->stopping)
+		listen_keepers_mind(&l->keepers, l->children, l->conf);
 	l->tick = clock_in(TICK_MS);
 }
 
@@ -619,12 +483,12 @@ raise_limit(void)
 int
 listen_run(const struct config *conf, int inherited, int argc, char **argv)
 {
-	static struct listener l = {.keeper = {.fd = -1}};
+	static struct listener l;
 	char err[LISTEN_ERROR_SIZE];
 	size_t i;
 
 	raise_limit();
-	l.pid = getpid();
+	listen_keepers_init(&l.keepers, detach_keeper, &l);
 	l.argc = argc;
 	l.argv = argv;
 	if (listen_sockets_open(conf, inherited, l.sockets, &l.socket_count,
@@ -656,11 +520,7 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 		tick(&l);
 	}
 	children_kill(l.children, SIGKILL);
-	l.stopping = true;
-	put_aside(&l);
-	for (i = 0; i < RETIRED_MAX; i++)
-		if (l.retired[i].generation != 0)
-			retire_keeper(&l.retired[i]);
+	listen_keepers_end(&l.keepers);
 	log_event(LOG_INFO, "stop", "sessions", "0", NULL);
 	return EX_OK;
 }

@@ -1,0 +1,189 @@
+/*
+ * Starting keepers, replacing those that die, and knowing when one of an
+ * earlier load is of no use to anybody any more. What a keeper does is
+ * keeper_pool.c's.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sysexits.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "keeper_pool.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include "listen_keeper.h"
+
+/* A keeper that dies is not restarted more often than this. */
+#define PAUSE_MS 1000
+
+void
+listen_keepers_init(struct listen_keepers *all,
+    void (*detach)(void *arg, int keep), void *arg)
+{
+	memset(all, 0, sizeof(*all));
+	all->now.fd = -1;
+	all->detach = detach;
+	all->arg = arg;
+}
+
+/* The socket lives longer than the process: its queue survives a crash. */
+static int
+open_socket(struct listen_keeper *k)
+{
+	const struct sockaddr_un any = {.sun_family = AF_UNIX};
+
+	k->addr_len = sizeof(k->addr);
+	k->fd = socket(
+	    AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* An address of the kernel's choice, in no file system. */
+	if (k->fd == -1 ||
+	    bind(k->fd, (const struct sockaddr *)&any, sizeof(sa_family_t)) ==
+		-1 ||
+	    getsockname(k->fd, (struct sockaddr *)&k->addr, &k->addr_len) ==
+		-1 ||
+	    listen(k->fd, SOMAXCONN) == -1)
+		return -1;
+	return 0;
+}
+
+static int
+start_process(struct listen_keepers *all, struct listen_keeper *k,
+    const struct config *conf)
+{
+	pid_t parent = getpid();
+
+	k->started = clock_ms();
+	k->pid = fork();
+	if (k->pid == 0) {
+		all->detach(all->arg, k->fd);
+		/* It is of no use to anybody when its listener is killed. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+		if (getppid() != parent)
+			_exit(EX_OK);
+		_exit(keeper_pool_run(conf, k->fd));
+	}
+	return k->pid == -1 ? -1 : 0;
+}
+
+int
+listen_keeper_start(struct listen_keepers *all, struct listen_keeper *k,
+    const struct config *conf)
+{
+	int saved;
+
+	memset(k, 0, sizeof(*k));
+	if (open_socket(k) == 0 && start_process(all, k, conf) == 0)
+		return 0;
+	saved = errno;
+	k->pid = 0;
+	listen_keeper_end(k);
+	errno = saved;
+	return -1;
+}
+
+void
+listen_keeper_end(struct listen_keeper *k)
+{
+	if (k->pid > 0)
+		(void)kill(k->pid, SIGTERM);
+	if (k->fd != -1)
+		(void)close(k->fd);
+	memset(k, 0, sizeof(*k));
+	k->fd = -1;
+}
+
+static void
+put_aside(struct listen_keepers *all)
+{
+	struct listen_keeper *place = &all->retired[0];
+	size_t i;
+
+	if (all->now.fd == -1)
+		return;
+	for (i = 1; i < LISTEN_KEEPERS_RETIRED; i++)
+		if (all->retired[i].generation < place->generation)
+			place = &all->retired[i];
+	if (place->generation != 0)
+		listen_keeper_end(place);
+	*place = all->now;
+	all->now.fd = -1;
+}
+
+void
+listen_keepers_adopt(struct listen_keepers *all, const struct listen_keeper *k)
+{
+	put_aside(all);
+	all->now = *k;
+	all->now.generation = ++all->generation;
+}
+
+bool
+listen_keepers_died(struct listen_keepers *all, pid_t pid)
+{
+	size_t i;
+
+	if (pid == all->now.pid) {
+		all->now.pid = 0;
+		return true;
+	}
+	/* Its number may be another process's soon. */
+	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
+		if (all->retired[i].pid == pid)
+			all->retired[i].pid = 0;
+	return false;
+}
+
+static void
+replace(struct listen_keepers *all, const struct config *conf)
+{
+	if (all->now.pid != 0 || clock_ms() - all->now.started < PAUSE_MS)
+		return;
+	if (start_process(all, &all->now, conf) == 0) {
+		log_event(LOG_WARNING, "keeper", "result", "restarted", NULL);
+		return;
+	}
+	all->now.pid = 0;
+	log_event(LOG_ERR, "keeper", "result", "failed", "reason",
+	    strerror(errno), NULL);
+}
+
+void
+listen_keepers_mind(struct listen_keepers *all, const struct children *children,
+    const struct config *conf)
+{
+	size_t i;
+
+	replace(all, conf);
+	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
+		if (all->retired[i].generation != 0 &&
+		    children_count_until(
+			children, all->retired[i].generation) == 0)
+			listen_keeper_end(&all->retired[i]);
+}
+
+void
+listen_keepers_end(struct listen_keepers *all)
+{
+	size_t i;
+
+	listen_keeper_end(&all->now);
+	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
+		if (all->retired[i].generation != 0)
+			listen_keeper_end(&all->retired[i]);
+}
+
+void
+listen_keepers_close(struct listen_keepers *all, int keep)
+{
+	size_t i;
+
+	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
+		if (all->retired[i].generation != 0)
+			(void)close(all->retired[i].fd);
+	if (all->now.fd != -1 && all->now.fd != keep)
+		(void)close(all->now.fd);
+}
