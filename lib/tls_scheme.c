@@ -1,0 +1,133 @@
+/*
+ * Signing what a TLS server has to sign, and nothing else: the forms of data,
+ * and the kinds of signature that go with each type of key.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/rsa.h>
+
+#include "lib/tls_scheme.h"
+
+struct scheme {
+	enum tls_scheme scheme;
+	int type;
+	const char *digest; /* NULL: none apart from the signature's own */
+	int padding; /* of RSA */
+};
+
+static const struct scheme schemes[] = {
+    {TLS_RSA_PKCS1_SHA256, EVP_PKEY_RSA, "SHA256", RSA_PKCS1_PADDING},
+    {TLS_RSA_PKCS1_SHA384, EVP_PKEY_RSA, "SHA384", RSA_PKCS1_PADDING},
+    {TLS_RSA_PKCS1_SHA512, EVP_PKEY_RSA, "SHA512", RSA_PKCS1_PADDING},
+    {TLS_RSA_PSS_SHA256, EVP_PKEY_RSA, "SHA256", RSA_PKCS1_PSS_PADDING},
+    {TLS_RSA_PSS_SHA384, EVP_PKEY_RSA, "SHA384", RSA_PKCS1_PSS_PADDING},
+    {TLS_RSA_PSS_SHA512, EVP_PKEY_RSA, "SHA512", RSA_PKCS1_PSS_PADDING},
+    {TLS_ECDSA_SHA256, EVP_PKEY_EC, "SHA256", 0},
+    {TLS_ECDSA_SHA384, EVP_PKEY_EC, "SHA384", 0},
+    {TLS_ECDSA_SHA512, EVP_PKEY_EC, "SHA512", 0},
+    {TLS_ED25519, EVP_PKEY_ED25519, NULL, 0}};
+
+static const struct scheme *
+find_scheme(enum tls_scheme scheme, int type)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (schemes[i].scheme == scheme && schemes[i].type == type)
+			return &schemes[i];
+	return NULL;
+}
+
+/*
+ * RFC 8446 section 4.4.3: 64 blanks, who signs what, a NUL, and the hash of
+ * the handshake so far. Of TLS 1.3's suites some hash to 32 octets, the others
+ * to 48. The words keep a signature for a client's part, or for another
+ * version, from ever being had here.
+ */
+static bool
+is_certificate_verify(const unsigned char *data, size_t len)
+{
+	static const char words[] = "TLS 1.3, server CertificateVerify";
+	size_t i, head = 64 + sizeof(words); /* with the NUL */
+
+	if (len != head + 32 && len != head + 48)
+		return false;
+	for (i = 0; i < 64; i++)
+		if (data[i] != ' ')
+			return false;
+	return memcmp(data + 64, words, sizeof(words)) == 0;
+}
+
+/*
+ * RFC 5246 section 7.4.3 and RFC 8422 section 5.4: both sides' random octets,
+ * then ServerECDHParams, that is a named curve (3), its number, and a point,
+ * which has the size that points have on that curve.
+ */
+static bool
+is_key_exchange(const unsigned char *data, size_t len)
+{
+	static const struct {
+		unsigned curve;
+		size_t point;
+	} curves[] = {
+	    {23, 65}, {24, 97}, {25, 133}, /* P-256, P-384, P-521 */
+	    {26, 65}, {27, 97}, {28, 129}, /* Brainpool's */
+	    {29, 32}, {30, 56} /* X25519, X448 */
+	};
+	const unsigned char *params = data + 64;
+	size_t i;
+
+	if (len < 64 + 4 || params[0] != 3 || len != 64u + 4 + params[3])
+		return false;
+	for (i = 0; i < sizeof(curves) / sizeof(curves[0]); i++)
+		if (curves[i].curve == (params[1] * 256u + params[2]))
+			return curves[i].point == params[3];
+	return false;
+}
+
+/* TLS 1.3 has done away with the old padding (RFC 8446 section 4.2.3). */
+static bool
+is_servers(const struct scheme *s, const unsigned char *data, size_t len)
+{
+	if (is_certificate_verify(data, len))
+		return s->padding != RSA_PKCS1_PADDING;
+	return is_key_exchange(data, len);
+}
+
+static bool
+set_padding(EVP_PKEY_CTX *ctx, const struct scheme *s)
+{
+	if (s->type != EVP_PKEY_RSA)
+		return true;
+	if (EVP_PKEY_CTX_set_rsa_padding(ctx, s->padding) != 1)
+		return false;
+	return s->padding == RSA_PKCS1_PADDING ||
+	       EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) ==
+		   1;
+}
+
+ssize_t
+tls_scheme_sign(EVP_PKEY *pkey, int type, enum tls_scheme scheme,
+    const void *data, size_t len, unsigned char *sig, size_t size)
+{
+	const struct scheme *s = find_scheme(scheme, type);
+	EVP_PKEY_CTX *pctx;
+	EVP_MD_CTX *ctx;
+	ssize_t n = -1;
+
+	if (s == NULL || !is_servers(s, data, len))
+		return -1;
+	ctx = EVP_MD_CTX_new();
+	if (ctx != NULL &&
+	    EVP_DigestSignInit_ex(
+		ctx, &pctx, s->digest, NULL, NULL, pkey, NULL) == 1 &&
+	    set_padding(pctx, s) &&
+	    EVP_DigestSign(ctx, sig, &size, data, len) == 1)
+		n = (ssize_t)size;
+	EVP_MD_CTX_free(ctx);
+	ERR_clear_error();
+	return n;
+}

@@ -1,0 +1,239 @@
+/*
+ * The server side: the SSL_CTX that all connections of a process share, its
+ * behaviour and its certificates, whose keys are elsewhere (tls_sign.c).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/x509.h>
+
+#include "lib/tls_settings.h"
+#include "lib/tls_sign.h"
+#include "lib/tls_warm.h"
+
+#include "lib/tls_server.h"
+
+/* Several records a read() where the peer sends much; untouched where not. */
+#define READ_SIZE (4 * (5 + 16384 + 256)) /* whole records */
+
+struct tls_server {
+	SSL_CTX *ctx;
+	struct tls_keyring keyring;
+};
+
+/*
+ * A client that means to speak another protocol has been led here by somebody
+ * in its way, to make our certificate speak for that protocol's server
+ * (ALPACA). RFC 7301 has the alert; RFC 9325 section 3.7 the demand.
+ */
+static int
+select_protocol(SSL *ssl, const unsigned char **out, unsigned char *outlen,
+    const unsigned char *in, unsigned inlen, void *arg)
+{
+	static const unsigned char ours[] = {'s', 'm', 't', 'p'};
+	unsigned len;
+
+	(void)ssl;
+	(void)arg;
+	for (; inlen > 0; in += 1 + len, inlen -= 1 + len) {
+		len = in[0];
+		if (len >= inlen)
+			break;
+		if (len != sizeof(ours) || memcmp(in + 1, ours, len) != 0)
+			continue;
+		*out = in + 1;
+		*outlen = (unsigned char)len;
+		return SSL_TLSEXT_ERR_OK;
+	}
+	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static void
+set_behaviour(SSL_CTX *ctx)
+{
+	/*
+	 * Renegotiation lets a client have us work for nothing. An end without
+	 * close_notify is an end: SMTP itself says where a message is over.
+	 */
+	(void)SSL_CTX_set_options(ctx,
+	    SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
+		SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CLEANSE_PLAINTEXT);
+	/* The next process could not resume what this one has forgotten. */
+	(void)SSL_CTX_set_num_tickets(ctx, 0);
+	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	/* The chain is sent as it is configured, nothing is built or verified */
+	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
+					SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+					SSL_MODE_NO_AUTO_CHAIN);
+	SSL_CTX_set_read_ahead(ctx, 1);
+	SSL_CTX_set_default_read_buffer_len(ctx, READ_SIZE);
+	SSL_CTX_set_alpn_select_cb(ctx, select_protocol, NULL);
+}
+
+void
+tls_server_free(struct tls_server *server)
+{
+	if (server == NULL)
+		return;
+	SSL_CTX_free(server->ctx);
+	free(server);
+}
+
+struct tls_server *
+tls_server_new(const struct tls_settings *settings, char *err)
+{
+	struct tls_server *server = calloc(1, sizeof(*server));
+
+	tls_settings_init();
+	if (server == NULL) {
+		(void)snprintf(err, TLS_ERROR_SIZE, "%s", strerror(errno));
+		return NULL;
+	}
+	server->ctx = SSL_CTX_new(TLS_server_method());
+	if (server->ctx == NULL) {
+		tls_settings_explain(
+		    err, TLS_ERROR_SIZE, "OpenSSL does not start");
+		free(server);
+		return NULL;
+	}
+	set_behaviour(server->ctx);
+	if (settings->prefer_server_ciphers)
+		(void)SSL_CTX_set_options(
+		    server->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
+	if (tls_settings_apply(server->ctx, settings, err) == -1) {
+		tls_server_free(server);
+		return NULL;
+	}
+	return server;
+}
+
+/* One certificate of a chain as the keeper sends it; NULL when it is none. */
+static X509 *
+take_certificate(const unsigned char **chain, size_t *left)
+{
+	const unsigned char *p = *chain, *end;
+	X509 *x509;
+	size_t len;
+
+	if (*left < 3)
+		return NULL;
+	len = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
+	p += 3;
+	if (len > *left - 3)
+		return NULL;
+	end = p + len;
+	x509 = d2i_X509(NULL, &p, (long)len);
+	if (x509 != NULL && p != end) {
+		X509_free(x509);
+		return NULL;
+	}
+	*chain = end;
+	*left -= 3 + len;
+	return x509;
+}
+
+/* All certificates of a chain, leaf first; NULL when one is broken. */
+static STACK_OF(X509) * take_chain(const unsigned char *chain, size_t left)
+{
+	STACK_OF(X509) *all = sk_X509_new_null();
+	X509 *x509;
+
+	while (all != NULL && left > 0) {
+		x509 = take_certificate(&chain, &left);
+		if (x509 == NULL || sk_X509_push(all, x509) == 0) {
+			X509_free(x509);
+			sk_X509_pop_free(all, X509_free);
+			return NULL;
+		}
+	}
+	return all;
+}
+
+/*
+ * Without the override a second certificate of one type, which OpenSSL would
+ * put in the first one's place, is an error.
+ */
+static bool
+use_chain(struct tls_server *server, unsigned number, STACK_OF(X509) * chain)
+{
+	X509 *leaf = sk_X509_shift(chain);
+	EVP_PKEY *public = leaf != NULL ? X509_get0_pubkey(leaf) : NULL;
+	EVP_PKEY *key = NULL;
+	bool used;
+
+	if (public != NULL)
+		key = tls_sign_key(public, &server->keyring, number);
+	used = key != NULL &&
+	       SSL_CTX_use_cert_and_key(server->ctx, leaf, key, chain, 0) == 1;
+	EVP_PKEY_free(key);
+	X509_free(leaf);
+	return used;
+}
+
+static int
+use_certificates(struct tls_server *server, unsigned number,
+    const unsigned char *bytes, size_t len, char *err)
+{
+	STACK_OF(X509) *chain = take_chain(bytes, len);
+	char why[TLS_ERROR_SIZE / 2];
+	bool used;
+
+	used = chain != NULL && use_chain(server, number, chain);
+	sk_X509_pop_free(chain, X509_free);
+	if (used)
+		return 0;
+	tls_settings_explain(why, sizeof(why), "OpenSSL cannot read it");
+	(void)snprintf(err, TLS_ERROR_SIZE, "ssl_certificate number %u: %s",
+	    number + 1, why);
+	return -1;
+}
+
+int
+tls_server_keys(
+    struct tls_server *server, const struct tls_keyring *keyring, char *err)
+{
+	unsigned char chain[TLS_MAX_CHAIN];
+	unsigned number;
+	ssize_t n = 0;
+
+	server->keyring = *keyring;
+	for (number = 0; number < TLS_MAX_KEYS; number++) {
+		n = keyring->certificates(
+		    keyring->arg, number, chain, sizeof(chain));
+		if (n <= 0 || (size_t)n > sizeof(chain))
+			break;
+		if (use_certificates(server, number, chain, (size_t)n, err) ==
+		    -1)
+			return -1;
+	}
+	if (number > 0 && (n == 0 || number == TLS_MAX_KEYS))
+		return 0;
+	(void)snprintf(err, TLS_ERROR_SIZE, "%s",
+	    n == 0 ? "there is no ssl_certificate" : "the keeper has failed");
+	return -1;
+}
+
+int
+tls_server_warm_up(struct tls_server *server, char *err)
+{
+	if (tls_warm_up(server->ctx) == 0) {
+		ERR_clear_error();
+		return 0;
+	}
+	tls_settings_explain(
+	    err, TLS_ERROR_SIZE, "a handshake with ourselves failed");
+	return -1;
+}
+
+SSL *
+tls_server_accept(struct tls_server *server)
+{
+	SSL *ssl = SSL_new(server->ctx);
+
+	if (ssl != NULL)
+		SSL_set_accept_state(ssl);
+	return ssl;
+}

@@ -1,0 +1,183 @@
+/*
+ * What client and server side have in common: OpenSSL's start, its errors in
+ * words, and the directives that say how TLS is spoken.
+ *
+ * OpenSSL is started with as little as will do, because every session pays
+ * for it: see tls_settings_init().
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/err.h>
+
+#include "lib/tls_settings.h"
+
+#define CIPHERS_SIZE 4096
+
+/*
+ * The keeper signs, it does not decrypt: without RSA key exchange a key that
+ * only signs is enough, and there is no padding oracle. DHE needs parameters
+ * that we do not have, and the keeper knows only curves.
+ */
+#define NEVER	":!kRSA:!kDHE"
+#define CIPHERS "HIGH:!aNULL:!MD5"
+
+/*
+ * No openssl.cnf: the directives say all that is to say. No exit handler: the
+ * process ends, with _exit() or not, and its memory with it. No texts of
+ * errors: explain() loads those it needs. And not all algorithms by name:
+ * libssl fetches what it uses from the provider, and only digests are looked
+ * up by name still, for the signatures in certificates. Together that
+ * saves more than a third of what OpenSSL's start costs.
+ */
+void
+tls_settings_init(void)
+{
+	static bool done;
+
+	if (done)
+		return;
+	done = true;
+	(void)OPENSSL_init_crypto(
+	    OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS |
+		OPENSSL_INIT_NO_ADD_ALL_CIPHERS |
+		OPENSSL_INIT_NO_ADD_ALL_DIGESTS | OPENSSL_INIT_NO_ATEXIT,
+	    NULL);
+	(void)EVP_add_digest(EVP_sha1());
+	(void)EVP_add_digest(EVP_sha224());
+	(void)EVP_add_digest(EVP_sha256());
+	(void)EVP_add_digest(EVP_sha384());
+	(void)EVP_add_digest(EVP_sha512());
+}
+
+void
+tls_settings_explain(char *text, size_t size, const char *otherwise)
+{
+	const char *data, *reason = NULL;
+	unsigned long error;
+	int flags;
+
+	(void)OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS |
+				   OPENSSL_INIT_NO_LOAD_CONFIG |
+				   OPENSSL_INIT_NO_ATEXIT,
+	    NULL);
+	(void)snprintf(text, size, "%s", otherwise);
+	while (
+	    (error = ERR_get_error_all(NULL, NULL, NULL, &data, &flags)) != 0) {
+		if (ERR_GET_LIB(error) == ERR_LIB_USER &&
+		    flags & ERR_TXT_STRING) {
+			(void)snprintf(text, size, "%s", data);
+			break;
+		}
+		if (ERR_GET_LIB(error) != ERR_LIB_SSL || reason != NULL)
+			continue;
+		reason = ERR_reason_error_string(error);
+		if (reason != NULL)
+			(void)snprintf(text, size, "%s", reason);
+	}
+	ERR_clear_error();
+}
+
+static bool
+is_set(const char *setting)
+{
+	return setting != NULL && setting[0] != '\0';
+}
+
+/* Takes nginx's next word for a protocol: its bit, 0 at the end, or -1. */
+static int
+next_protocol(const char **words)
+{
+	static const char *const names[] = {
+	    "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
+	size_t i, len;
+
+	*words += strspn(*words, " \t");
+	len = strcspn(*words, " \t");
+	if (len == 0)
+		return 0;
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strlen(names[i]) == len &&
+		    strncmp(names[i], *words, len) == 0) {
+			*words += len;
+			return 1 << i;
+		}
+	return -1;
+}
+
+/*
+ * TLS 1.0 and 1.1 are nginx's words, so they are taken; but they sign with MD5
+ * and SHA-1, which neither our keeper nor OpenSSL's security level 1 does
+ * (and RFC 8996 forbids both).
+ */
+static int
+set_protocols(SSL_CTX *ctx, const char *words, char *err)
+{
+	int bit, set = 0;
+	bool v12, v13;
+
+	if (!is_set(words))
+		words = "TLSv1.2 TLSv1.3";
+	while ((bit = next_protocol(&words)) > 0)
+		set |= bit;
+	if (bit == -1) {
+		(void)snprintf(err, TLS_ERROR_SIZE,
+		    "ssl_protocols: \"%.*s\" is not one of TLSv1 TLSv1.1 "
+		    "TLSv1.2 TLSv1.3",
+		    (int)strcspn(words, " \t"), words);
+		return -1;
+	}
+	v12 = set & 1 << 2;
+	v13 = set & 1 << 3;
+	if (!v12 && !v13) {
+		(void)snprintf(err, TLS_ERROR_SIZE,
+		    "ssl_protocols: needs TLSv1.2 or TLSv1.3");
+		return -1;
+	}
+	(void)SSL_CTX_set_min_proto_version(
+	    ctx, v12 ? TLS1_2_VERSION : TLS1_3_VERSION);
+	(void)SSL_CTX_set_max_proto_version(
+	    ctx, v13 ? TLS1_3_VERSION : TLS1_2_VERSION);
+	return 0;
+}
+
+static int
+set_ciphers(SSL_CTX *ctx, const char *ciphers, char *err)
+{
+	char list[CIPHERS_SIZE];
+	int n;
+
+	n = snprintf(list, sizeof(list), "%s" NEVER,
+	    is_set(ciphers) ? ciphers : CIPHERS);
+	if (n < 0 || (size_t)n >= sizeof(list) ||
+	    SSL_CTX_set_cipher_list(ctx, list) != 1) {
+		ERR_clear_error();
+		(void)snprintf(err, TLS_ERROR_SIZE,
+		    "ssl_ciphers: no cipher "
+		    "that can be served (RSA and DHE key exchange cannot)");
+		return -1;
+	}
+	return 0;
+}
+
+static int
+set_curves(SSL_CTX *ctx, const char *curves, char *err)
+{
+	if (!is_set(curves) || strcmp(curves, "auto") == 0 ||
+	    SSL_CTX_set1_curves_list(ctx, curves) == 1)
+		return 0;
+	ERR_clear_error();
+	(void)snprintf(err, TLS_ERROR_SIZE,
+	    "ssl_ecdh_curve: unknown curve in \"%s\"", curves);
+	return -1;
+}
+
+int
+tls_settings_apply(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
+{
+	return set_protocols(ctx, settings->protocols, err) == -1 ||
+		       set_ciphers(ctx, settings->ciphers, err) == -1 ||
+		       set_curves(ctx, settings->ecdh_curve, err) == -1
+		   ? -1
+		   : 0;
+}
