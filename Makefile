@@ -30,17 +30,18 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 # of layers to its left only. A colon ends a layer.
 LAYERS = lib/clock lib/text : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
-	lib/listen_spec : config : sasl auth : auth/provider : facts counters : \
+	lib/listen_spec lib/network lib/source lib/proxy_header : config : sasl auth : auth/provider : facts counters : \
 	auth/file auth/http peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
 
-MAIN = smtp-frontd listen listen_keeper listen_socket notify children counters session \
-	handover keeper keeper_pool vault peer greeting starttls smtp smtp_auth \
-	smtp_reply backend relay upstream proxy auth sasl config config_table \
-	config_types config_clean config_source config_file config_check \
-	config_print lib/listen_spec lib/conn lib/dns lib/sandbox lib/text \
-	lib/message lib/module lib/log lib/tls_load
+MAIN = smtp-frontd listen listen_keeper listen_socket notify children \
+	counters session handover keeper keeper_pool vault peer peer_proxy \
+	greeting starttls smtp smtp_auth smtp_reply backend relay upstream \
+	proxy auth sasl config config_table config_types config_clean \
+	config_source config_file config_check config_print lib/listen_spec \
+	lib/network lib/source lib/proxy_header lib/conn lib/dns lib/sandbox \
+	lib/text lib/message lib/module lib/log lib/tls_load
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = systemd tls sasl-secret auth-file auth-http
 systemd_SRC  = lib/systemd
@@ -89,13 +90,14 @@ $(B)/obj/%.o: %.c
 
 # Unit tests: the objects and libraries that tests/unit/t-NAME.c is linked with.
 UNIT = text message log conn dns config sasl sasl-secret auth keeper passwd \
-	auth-http tls peer relay upstream proxy children listen-spec keeper-pool
+	auth-http tls peer relay upstream proxy children listen-spec keeper-pool \
+	network
 t-text        = lib/text
 t-message     = lib/message lib/text
 t-log         = lib/log
 t-conn        = lib/conn
 t-dns         = lib/dns lib/text -lcares
-t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/log lib/module lib/text
+t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log lib/module lib/text
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
@@ -107,7 +109,8 @@ t-peer        = peer lib/text
 t-relay       = relay lib/message lib/sandbox lib/text
 t-upstream    = upstream lib/conn lib/message lib/text
 t-proxy       = proxy lib/conn
-t-children    = children
+t-children    = children lib/source
+t-network     = lib/network lib/text
 t-listen-spec = lib/listen_spec lib/text
 t-keeper-pool = keeper_pool lib/message lib/text
 

@@ -1,7 +1,6 @@
 /*
  * A pool of nodes, each in two chains: by process and by source.
  */
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,26 +23,6 @@ struct children {
 	uint32_t *by_pid, *by_source; /* buckets: the first of a chain */
 	struct node *nodes;
 };
-
-void
-source_of(const struct sockaddr_storage *peer, struct source *source)
-{
-	const struct sockaddr_in *in = (const struct sockaddr_in *)peer;
-	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)peer;
-
-	memset(source, 0, sizeof(*source));
-	if (peer->ss_family == AF_INET) {
-		source->bytes[0] = 4;
-		memcpy(source->bytes + 1, &in->sin_addr, 4);
-	} else if (peer->ss_family == AF_INET6 &&
-	    IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-		source->bytes[0] = 4;
-		memcpy(source->bytes + 1, in6->sin6_addr.s6_addr + 12, 4);
-	} else if (peer->ss_family == AF_INET6) {
-		source->bytes[0] = 6;
-		memcpy(source->bytes + 1, in6->sin6_addr.s6_addr, 8);
-	}
-}
 
 struct children *
 children_new(size_t max)

@@ -9,19 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 
-/*
- * Where a connection comes from, as far as limits go: an IPv4 address (mapped
- * ones too), an IPv6 network of 64 bits, since that is what one household is
- * given, or all that is not the network.
- */
-struct source {
-	unsigned char bytes[9]; /* kind, then 4 or 8 octets */
-};
-
-void source_of(const struct sockaddr_storage *peer, struct source *source);
+#include "lib/source.h"
 
 struct children;
 

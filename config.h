@@ -22,6 +22,12 @@ enum config_auth {
 	CONFIG_AUTH_NONE = 1u << 4 /* authentication is not required */
 };
 
+/* Bits of socket: what an inherited one, or one that was accepted, is. */
+enum config_socket {
+	CONFIG_SOCKET_SSL = 1u << 0,  /* TLS from the first byte */
+	CONFIG_SOCKET_PROXY = 1u << 1 /* a PROXY protocol header comes first */
+};
+
 enum config_starttls {
 	CONFIG_STARTTLS_OFF,
 	CONFIG_STARTTLS_ON,
@@ -57,9 +63,10 @@ struct config {
 	unsigned max_errors;
 	unsigned max_auth_attempts;
 	/* who is there */
+	struct config_list set_real_ip_from; /* networks, or unix: */
 	const char *resolver; /* servers, or "system"; "" is off */
 	int64_t resolver_timeout;
-	bool socket_ssl; /* `socket ssl`: TLS from the first byte */
+	unsigned socket; /* enum config_socket */
 	/* TLS */
 	enum config_starttls starttls;
 	struct config_list ssl_certificate;	/* paths */

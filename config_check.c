@@ -35,15 +35,16 @@ tls_clash(const struct config *conf)
 		return CLASH(ssl_certificate_key,
 		    "must be as many files as ssl_certificate names, in the "
 		    "same order");
-	if (starttls && conf->socket_ssl)
+	if (starttls && (conf->socket & CONFIG_SOCKET_SSL))
 		return CLASH(starttls,
 		    "cannot be with socket ssl: TLS is on from the start");
 	if (starttls && conf->ssl_certificate.count == 0)
 		return CLASH(
 		    starttls, "needs ssl_certificate and ssl_certificate_key");
-	if (conf->socket_ssl && conf->ssl_certificate.count == 0)
-		return CLASH(socket_ssl,
-		    "needs ssl_certificate and ssl_certificate_key");
+	if ((conf->socket & CONFIG_SOCKET_SSL) &&
+	    conf->ssl_certificate.count == 0)
+		return CLASH(
+		    socket, "needs ssl_certificate and ssl_certificate_key");
 	return NO_CLASH;
 }
 
@@ -54,17 +55,17 @@ listen_clash(const struct config *conf)
 	size_t i;
 
 	for (i = 0; i < conf->listen.count; i++) {
-		if (listen_spec_parse(conf->listen.word[i], &spec) != NULL ||
-		    !spec.ssl)
+		if (listen_spec_parse(conf->listen.word[i], &spec) != NULL)
 			continue;
-		if (conf->ssl_certificate.count == 0)
+		if (spec.ssl && conf->ssl_certificate.count == 0)
+			return CLASH(listen, "ssl needs ssl_certificate and "
+					     "ssl_certificate_key");
+		if ((spec.ssl || spec.proxy_protocol) &&
+		    conf->relay_at == CONFIG_RELAY_AT_GREETING)
 			return CLASH(listen,
-			    "ssl needs ssl_certificate and "
-			    "ssl_certificate_key");
-		if (conf->relay_at == CONFIG_RELAY_AT_GREETING)
-			return CLASH(listen,
-			    "ssl cannot be with relay_at greeting: the relay "
-			    "program gets the connection as it is");
+			    "ssl and proxy_protocol cannot be with relay_at "
+			    "greeting: the relay program gets the connection "
+			    "as it is");
 	}
 	return NO_CLASH;
 }
@@ -76,10 +77,10 @@ upstream_clash(const struct config *conf)
 		if (conf->relay == NULL)
 			return CLASH(
 			    relay_at, "needs a relay program after --");
-		if (conf->socket_ssl || conf->starttls != CONFIG_STARTTLS_OFF)
+		if (conf->socket != 0 || conf->starttls != CONFIG_STARTTLS_OFF)
 			return CLASH(relay_at,
-			    "cannot be with TLS (socket ssl, starttls): the "
-			    "relay program gets the connection as it is");
+			    "cannot be with socket or starttls: the relay "
+			    "program gets the connection as it is");
 	}
 	/* Any provider may name a backend with its verdict. */
 	if (conf->backend.count == 0 && conf->relay == NULL &&
@@ -208,7 +209,8 @@ warn_passwords(FILE *out, const struct config *conf)
 	if (conf->auth_provider[0] == '\0')
 		return;
 	if (((conf->smtp_auth & both) != 0 || conf->smtp_auth_unlisted) &&
-	    conf->starttls != CONFIG_STARTTLS_ONLY && !conf->socket_ssl)
+	    conf->starttls != CONFIG_STARTTLS_ONLY &&
+	    !(conf->socket & CONFIG_SOCKET_SSL))
 		warn(out, "starttls: passwords are taken without TLS, too: for "
 			  "clients on the loopback interface only");
 	if (conf->smtp_auth_unlisted && (conf->smtp_auth & both) != both)
@@ -218,6 +220,20 @@ warn_passwords(FILE *out, const struct config *conf)
 	    !is_loopback(conf->auth_provider))
 		warn(out, "auth_provider: passwords go to another host in the "
 			  "clear: use https://");
+}
+
+/* Whether a PROXY header comes before some session. */
+static bool
+expects_header(const struct config *conf)
+{
+	struct listen_spec spec;
+	size_t i;
+
+	for (i = 0; i < conf->listen.count; i++)
+		if (listen_spec_parse(conf->listen.word[i], &spec) == NULL &&
+		    spec.proxy_protocol)
+			return true;
+	return conf->socket & CONFIG_SOCKET_PROXY;
 }
 
 void
@@ -231,5 +247,9 @@ config_check_warn(const struct config *conf, FILE *out)
 		    "xclient: with smtp_auth none, a backend that "
 		    "relays by address takes every client for this host: an "
 		    "open relay");
+	if (expects_header(conf) && conf->set_real_ip_from.count == 0)
+		warn(out,
+		    "set_real_ip_from: is empty, so every client behind a "
+		    "proxy has the proxy's address");
 	warn_files(out, conf);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/listen_spec.h"
+#include "lib/network.h"
 #include "lib/text.h"
 
 #include "config_table.h"
@@ -31,6 +32,16 @@ config_clean_listen(const char **text)
 	struct listen_spec spec;
 
 	return listen_spec_parse(*text, &spec);
+}
+
+const char *
+config_clean_network(const char **text)
+{
+	struct network network;
+
+	return network_parse(*text, &network) == 0
+	    ? NULL
+	    : "must be an address, a network with /bits, or unix:";
 }
 
 const char *

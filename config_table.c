@@ -27,7 +27,11 @@ static const struct word words_auth[] = {
     {NULL, 0},
 };
 
-static const struct word words_socket[] = {{"ssl", 1}, {NULL, 0}};
+static const struct word words_socket[] = {
+    {"ssl", CONFIG_SOCKET_SSL},
+    {"proxy_protocol", CONFIG_SOCKET_PROXY},
+    {NULL, 0},
+};
 
 static const struct word words_starttls[] = {
     {"off", CONFIG_STARTTLS_OFF},
@@ -108,9 +112,15 @@ const struct directive config_table_rows[] = {
 	&config_types_number, FIELD(max_auth_attempts), .fallback = "5", COUNT},
 
     {"socket", peer, "WORDS",
-	"what the inherited socket is: ssl, if TLS begins at once",
-	&config_types_set, FIELD(socket_ssl), .fallback = "",
-	.wants = "must be ssl or nothing", .words = words_socket},
+	"what the inherited socket is: ssl, if TLS begins at once;\n"
+	"proxy_protocol, if a PROXY header comes before all else",
+	&config_types_set, FIELD(socket), .fallback = "",
+	.wants = "must be words of: ssl proxy_protocol", .words = words_socket},
+    {"set_real_ip_from", peer, "NETWORK...",
+	"proxies whose PROXY header says who the client is: addresses,\n"
+	"networks as 192.0.2.0/24 and 2001:db8::/32, or unix:",
+	&config_types_list, FIELD(set_real_ip_from), .fallback = "",
+	.clean = config_clean_network},
     {"resolver", peer, "ADDRESSES",
 	"name servers that are asked for the client's name, each with :port\n"
 	"if need be; system: the system's; off: nobody is asked",
@@ -200,7 +210,8 @@ const struct directive config_table_rows[] = {
 
     {"listen", listener, "ADDRESS...",
 	"serve these sockets: address:port or unix:/path, each followed by\n"
-	"ssl, if TLS begins at once, and backlog=N if need be",
+	"ssl, if TLS begins at once, proxy_protocol, if a PROXY header comes\n"
+	"before all else, and backlog=N if need be",
 	&config_types_list, FIELD(listen), .fallback = "",
 	.clean = config_clean_listen},
     {"max_connections", listener, "NUMBER", "sessions at one time",

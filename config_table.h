@@ -118,6 +118,7 @@ const char *config_clean_server_name(const char **text);
 const char *config_clean_listen(const char **text);
 const char *config_clean_path(const char **text);
 const char *config_clean_capability(const char **text);
+const char *config_clean_network(const char **text);
 const char *config_clean_backend(const char **text);
 const char *config_clean_resolver(const char **text);
 const char *config_clean_protocols(const char **text);

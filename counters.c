@@ -15,12 +15,20 @@
 #include "counters.h"
 
 /* At the file's beginning; another version's layout is not read. */
-#define MAGIC UINT64_C(0x31746e756f637366)
+#define MAGIC UINT64_C(0x32746e756f637366)
+
+/* A session: who takes one over can lie here about itself, and be counted. */
+struct slot {
+	_Atomic uint64_t turn;	 /* of its source: who came first; 0: none */
+	_Atomic uint64_t source; /* as a number */
+	_Atomic unsigned char stage;
+};
 
 struct shared {
 	uint64_t magic, slots;
+	_Atomic uint64_t turns;
 	_Atomic uint64_t totals[COUNTER_COUNT];
-	_Atomic unsigned char stage[];
+	struct slot slot[];
 };
 
 static struct shared *shared;
@@ -45,7 +53,7 @@ static const char *const stages[STAGE_COUNT] = {
 int
 counters_open(const char *path, size_t max)
 {
-	const size_t size = sizeof(*shared) + max;
+	const size_t size = sizeof(*shared) + max * sizeof(struct slot);
 	int flags = MAP_SHARED, fd = -1;
 	void *map;
 
@@ -90,7 +98,7 @@ void
 counters_set(size_t slot, enum stage stage)
 {
 	if (shared != NULL && slot < slots)
-		atomic_store_explicit(&shared->stage[slot],
+		atomic_store_explicit(&shared->slot[slot].stage,
 		    (unsigned char)stage, memory_order_relaxed);
 }
 
@@ -106,6 +114,51 @@ counters_enter(enum stage stage)
 	counters_set(own_slot, stage);
 }
 
+/* The kind and the octets of a source in one number: it has few of both. */
+static uint64_t
+number_of(const struct source *source)
+{
+	uint64_t n = source->bytes[0];
+	size_t i;
+
+	for (i = 1; i < sizeof(source->bytes); i++)
+		n = (n << 8 | n >> 56) ^ source->bytes[i];
+	return n;
+}
+
+void
+counters_set_source(size_t slot, const struct source *source)
+{
+	if (shared == NULL || slot >= slots)
+		return;
+	atomic_store(&shared->slot[slot].source, number_of(source));
+	atomic_store(&shared->slot[slot].turn,
+	    source->bytes[0] == 0 ? 0 : atomic_fetch_add(&shared->turns, 1) + 1);
+}
+
+/*
+ * Of two that come at once each sees the other, but only one of them before
+ * itself: so just as many are let in as there may be.
+ */
+size_t
+counters_enter_source(const struct source *source)
+{
+	uint64_t own, turn, number = number_of(source);
+	size_t i, n = 0;
+
+	counters_set_source(own_slot, source);
+	if (shared == NULL)
+		return 0;
+	own = atomic_load(&shared->slot[own_slot].turn);
+	for (i = 0; i < slots; i++) {
+		turn = atomic_load(&shared->slot[i].turn);
+		n += turn != 0 && turn < own &&
+		    atomic_load(&shared->slot[i].source) == number &&
+		    atomic_load(&shared->slot[i].stage) != STAGE_NONE;
+	}
+	return n;
+}
+
 static uint64_t
 sessions_in(const struct shared *s, size_t count, enum stage stage)
 {
@@ -113,7 +166,7 @@ sessions_in(const struct shared *s, size_t count, enum stage stage)
 	size_t i;
 
 	for (i = 0; i < count; i++)
-		n += s->stage[i] == stage;
+		n += s->slot[i].stage == stage;
 	return n;
 }
 
@@ -133,7 +186,7 @@ map_file(const char *path, size_t *count)
 	if (s == MAP_FAILED)
 		return NULL;
 	/* Sized by what is there, not by what it says of itself. */
-	*count = (size_t)st.st_size - sizeof(*s);
+	*count = ((size_t)st.st_size - sizeof(*s)) / sizeof(struct slot);
 	if (s->magic != MAGIC || s->slots != *count) {
 		errno = EINVAL;
 		return NULL;

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "lib/source.h"
+
 /* name, kind and help of OpenMetrics */
 #define COUNTERS(X)                                                            \
 	X(ACCEPTED, "accepted", "Connections accepted")                        \
@@ -60,6 +62,14 @@ uint64_t counters_get(enum counter counter);
 void counters_set(size_t slot, enum stage stage);
 void counters_use(size_t slot);
 void counters_enter(enum stage stage);
+
+/*
+ * Says where the session of this process comes from, once that is known, and
+ * how many others did before it. The listener sets it for those that it knows
+ * itself. 0 without a listener.
+ */
+void counters_set_source(size_t slot, const struct source *source);
+size_t counters_enter_source(const struct source *source);
 
 /* Prints, for a person, what the listener that owns `path` counts. 0 or -1. */
 int counters_print(const char *path, FILE *out);

@@ -15,6 +15,7 @@
 #include "lib/conn.h"
 #include "lib/dns.h"
 #include "lib/message.h"
+#include "lib/proxy_header.h"
 
 /* The longest SASL line that is always read (RFC 4954 section 4), with CRLF. */
 #define SASL_LINE_MAX (12288 + 2)
@@ -24,6 +25,12 @@
 #define LOGIN_SIZE    512
 #define SESSION_ID_SIZE 17
 
+/* An end of a connection that is not the one that counts. */
+struct endpoint {
+	char addr[INET6_ADDRSTRLEN];
+	uint16_t port;
+};
+
 /* Who is there: peer.c. */
 struct peer {
 	bool network;		/* a TCP peer; else a pipe, terminal, UNIX */
@@ -32,6 +39,13 @@ struct peer {
 	char addr[INET6_ADDRSTRLEN]; /* "192.0.2.1", "2001:db8::1"; "unix:" */
 	char local_addr[INET6_ADDRSTRLEN];
 	uint16_t port, local_port; /* 0: not known */
+	/*
+	 * With a PROXY header that names addresses, which of the two is the
+	 * client is decided by set_real_ip_from; the other is kept here: the
+	 * proxy, or what an untrusted header claims.
+	 */
+	bool trusted;
+	struct endpoint other, other_local; /* addr "": no header with any */
 	/* verified, [UNAVAILABLE] or [TEMPUNAVAIL]; "": not looked up yet */
 	char host[DNS_NAME_SIZE];
 };
@@ -43,6 +57,8 @@ struct session {
 	int64_t started;	  /* lib/clock.h */
 	bool announced;		  /* event=connect was logged */
 	struct peer peer;
+	struct proxy_header proxy; /* with `proxy_protocol`: what it said */
+	struct tls_facts proxy_tls; /* and of TLS, if that is believed */
 
 	struct auth_channel keeper;
 	const struct tls_api *tls_api; /* starttls.c's; NULL: not loaded */

@@ -23,6 +23,7 @@
 #include "lib/clock.h"
 #include "lib/conn.h"
 #include "lib/log.h"
+#include "lib/network.h"
 #include "listen_keeper.h"
 #include "listen_socket.h"
 #include "notify.h"
@@ -43,9 +44,12 @@
 /* Connections turned away that still have a moment. */
 #define PARTING_MAX 64
 
+/* Kinds of socket: every set of enum config_socket. */
+#define KINDS ((CONFIG_SOCKET_SSL | CONFIG_SOCKET_PROXY) + 1)
+
 struct listener {
 	const struct config *conf;
-	const struct config *plain_conf, *ssl_conf; /* by kind of socket */
+	const struct config *by_kind[KINDS]; /* of socket */
 	int argc;
 	char **argv;
 	struct listen_socket sockets[LISTEN_SOCKETS];
@@ -122,17 +126,31 @@ detach_keeper(void *arg, int keep)
 
 /* The directives as the sessions of one kind of socket have them. */
 static const struct config *
-derive(const struct config *conf, bool ssl)
+derive(const struct config *conf, unsigned kind)
 {
 	struct config *twin = malloc(sizeof(*twin));
 
 	if (twin == NULL)
 		return NULL;
 	*twin = *conf;
-	twin->socket_ssl = ssl;
-	if (ssl)
+	twin->socket = kind;
+	if (kind & CONFIG_SOCKET_SSL)
 		twin->starttls = CONFIG_STARTTLS_OFF;
 	return twin;
+}
+
+/* For every kind. 0, or -1 without memory. */
+static int
+derive_all(const struct config *conf, const struct config *by_kind[KINDS])
+{
+	unsigned kind;
+
+	for (kind = 0; kind < KINDS; kind++) {
+		by_kind[kind] = derive(conf, kind);
+		if (by_kind[kind] == NULL)
+			return -1;
+	}
+	return 0;
 }
 
 /* Puts `conf` in force, with a keeper of its own. 0, or -1: as it was. */
@@ -140,10 +158,9 @@ static int
 adopt(struct listener *l, const struct config *conf)
 {
 	struct listen_keeper keeper;
-	const struct config *plain_conf = derive(conf, false);
-	const struct config *ssl_conf = derive(conf, true);
+	const struct config *by_kind[KINDS];
 
-	if (plain_conf == NULL || ssl_conf == NULL ||
+	if (derive_all(conf, by_kind) == -1 ||
 	    listen_keeper_start(&l->keepers, &keeper, conf) == -1) {
 		log_event(LOG_ERR, "keeper", "result", "failed", "reason",
 		    strerror(errno), NULL);
@@ -155,8 +172,7 @@ adopt(struct listener *l, const struct config *conf)
 	}
 	listen_keepers_adopt(&l->keepers, &keeper);
 	l->conf = conf;
-	l->plain_conf = plain_conf;
-	l->ssl_conf = ssl_conf;
+	memcpy(l->by_kind, by_kind, sizeof(by_kind));
 	return 0;
 }
 
@@ -189,7 +205,7 @@ static void
 become_session(struct listener *l, const struct listen_socket *ls, int fd,
     size_t slot)
 {
-	const struct config *conf = ls->ssl ? l->ssl_conf : l->plain_conf;
+	const struct config *conf = l->by_kind[ls->kind];
 
 	close_ours(l, -1);
 	counters_use(slot);
@@ -213,7 +229,7 @@ turn_away(struct listener *l, const struct listen_socket *ls, int fd,
 	    "limit", counter == COUNTER_FULL ? "max_connections"
 					     : "max_connections_per_source",
 	    NULL);
-	if (ls->ssl)
+	if (ls->kind & CONFIG_SOCKET_SSL)
 		return;
 	(void)send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL);
 	part_from(l, fd);
@@ -226,6 +242,21 @@ pause_accepting(struct listener *l, const char *what)
 	l->resume = clock_in(PAUSE_MS);
 }
 
+/*
+ * Where a connection counts. One of a proxy that is trusted counts nowhere yet:
+ * the session reads whose it is, and counts itself.
+ */
+static void
+source_of_client(const struct listener *l, const struct listen_socket *ls,
+    const struct sockaddr_storage *peer, struct source *source)
+{
+	source_of(peer, source);
+	if (ls->kind & CONFIG_SOCKET_PROXY &&
+	    network_any(l->conf->set_real_ip_from.word,
+		l->conf->set_real_ip_from.count, peer))
+		memset(source, 0, sizeof(*source));
+}
+
 static void
 admit(struct listener *l, const struct listen_socket *ls, int fd,
     const struct sockaddr_storage *peer)
@@ -234,7 +265,7 @@ admit(struct listener *l, const struct listen_socket *ls, int fd,
 	size_t slot;
 	pid_t pid;
 
-	source_of(peer, &source);
+	source_of_client(l, ls, peer, &source);
 	slot = children_next(l->children);
 	/* After a reload the limit may be greater than the room there is. */
 	if (children_count(l->children) >= l->conf->max_connections ||
@@ -251,6 +282,7 @@ admit(struct listener *l, const struct listen_socket *ls, int fd,
 		return;
 	}
 	counters_set(slot, STAGE_GREETING);
+	counters_set_source(slot, &source);
 	pid = fork();
 	if (pid == 0)
 		become_session(l, ls, fd, slot);
@@ -498,7 +530,7 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 		return EX_CONFIG;
 	}
 	for (i = 0; i < l.socket_count; i++) {
-		if (!l.sockets[i].ssl || conf->ssl_certificate.count > 0)
+		if (!(l.sockets[i].kind & CONFIG_SOCKET_SSL) || conf->ssl_certificate.count > 0)
 			continue;
 		log_event(LOG_CRIT, "listen", "result", "failed", "reason",
 		    "a socket for TLS needs ssl_certificate", NULL);

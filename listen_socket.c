@@ -19,7 +19,8 @@
 #include "listen_socket.h"
 
 static int
-add(struct listen_socket *sockets, size_t *count, int fd, bool ssl, char *err)
+add(struct listen_socket *sockets, size_t *count, int fd, unsigned kind,
+    char *err)
 {
 	int flags = fcntl(fd, F_GETFL);
 
@@ -30,7 +31,7 @@ add(struct listen_socket *sockets, size_t *count, int fd, bool ssl, char *err)
 	}
 	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-	sockets[(*count)++] = (struct listen_socket){.fd = fd, .ssl = ssl};
+	sockets[(*count)++] = (struct listen_socket){.fd = fd, .kind = kind};
 	return 0;
 }
 
@@ -77,7 +78,7 @@ take_stdin(const struct config *conf, struct listen_socket *sockets,
 		return -1;
 	}
 	(void)close(null);
-	return add(sockets, count, fd, conf->socket_ssl, err);
+	return add(sockets, count, fd, conf->socket, err);
 }
 
 static int
@@ -86,8 +87,8 @@ take_inherited(const struct config *conf, int first,
 {
 	const char *fds = getenv("LISTEN_FDS");
 	uint64_t i, n = 1;
+	unsigned kind;
 	char name[32];
-	bool ssl;
 
 	/* A session has no listening socket as its fd 0. */
 	if (first == STDIN_FILENO)
@@ -101,9 +102,11 @@ take_inherited(const struct config *conf, int first,
 			return -1;
 		}
 		fd_name((size_t)i, name, sizeof(name));
-		ssl = conf->socket_ssl || strcmp(name, "submissions") == 0 ||
-		    strcmp(name, "smtps") == 0;
-		if (add(sockets, count, first + (int)i, ssl, err) == -1)
+		kind = conf->socket;
+		if (strcmp(name, "submissions") == 0 ||
+		    strcmp(name, "smtps") == 0)
+			kind |= CONFIG_SOCKET_SSL;
+		if (add(sockets, count, first + (int)i, kind, err) == -1)
 			return -1;
 	}
 	return 0;
@@ -155,6 +158,13 @@ open_socket(const struct listen_spec *w)
 	return -1;
 }
 
+static unsigned
+kind_of(const struct listen_spec *w)
+{
+	return (w->ssl ? CONFIG_SOCKET_SSL : 0u) |
+	    (w->proxy_protocol ? CONFIG_SOCKET_PROXY : 0u);
+}
+
 int
 listen_sockets_open(const struct config *conf, int inherited,
     struct listen_socket *sockets, size_t *count, char *err)
@@ -176,7 +186,7 @@ listen_sockets_open(const struct config *conf, int inherited,
 			    conf->listen.word[i], strerror(errno));
 			return -1;
 		}
-		if (add(sockets, count, fd, w.ssl, err) == -1)
+		if (add(sockets, count, fd, kind_of(&w), err) == -1)
 			return -1;
 	}
 	return 0;

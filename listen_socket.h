@@ -5,7 +5,6 @@
 #ifndef LISTEN_SOCKET_H
 #define LISTEN_SOCKET_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -16,15 +15,15 @@
 #define LISTEN_ADDR_SIZE  64
 
 struct listen_socket {
-	int fd;	  /* non-blocking */
-	bool ssl; /* TLS from the first byte */
+	int fd;	       /* non-blocking */
+	unsigned kind; /* enum config_socket */
 };
 
 /*
  * Fills `sockets` (LISTEN_SOCKETS): first the inherited ones, which are fd 0 if
  * `inherited` is 0 and what LISTEN_FDS passed if it is 3 (-1: none), then those
- * of `conf->listen`. An inherited socket is `ssl` by conf->socket_ssl or by its
- * name in LISTEN_FDNAMES: submissions, smtps.
+ * of `conf->listen`. An inherited socket is what conf->socket says, and `ssl`
+ * by its name in LISTEN_FDNAMES, too: submissions, smtps.
  * 0, or -1 with a line in `err` (LISTEN_ERROR_SIZE octets).
  */
 int listen_sockets_open(const struct config *conf, int inherited,

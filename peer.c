@@ -208,3 +208,36 @@ peer_identify(struct peer *peer, int fd)
 	    sizeof(local_names) / sizeof(local_names[0]), &peer->local,
 	    peer->local_addr, &peer->local_port);
 }
+
+/* An end of the connection as its other side has it, in the place of ours. */
+static void
+swap(struct endpoint *other, char *addr, uint16_t *port)
+{
+	struct endpoint mine;
+
+	(void)text_copy(mine.addr, sizeof(mine.addr), addr);
+	mine.port = *port;
+	(void)text_copy(addr, sizeof(other->addr), other->addr);
+	*port = other->port;
+	*other = mine;
+}
+
+void
+peer_take_header(struct peer *peer, const struct proxy_header *header)
+{
+	struct sockaddr_storage source = header->source;
+	struct sockaddr_storage destination = header->destination;
+
+	unmap(&source);
+	unmap(&destination);
+	write_addr(&source, peer->other.addr, &peer->other.port);
+	write_addr(
+	    &destination, peer->other_local.addr, &peer->other_local.port);
+	if (!peer->trusted)
+		return;
+	peer->sock = source;
+	peer->local = destination;
+	peer->have_addr = peer->network = true;
+	swap(&peer->other, peer->addr, &peer->port);
+	swap(&peer->other_local, peer->local_addr, &peer->local_port);
+}

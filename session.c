@@ -18,6 +18,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/sandbox.h"
+#include "lib/source.h"
 #include "lib/text.h"
 #include "peer.h"
 #include "smtp.h"
@@ -31,7 +32,8 @@
 
 /* What a session has beside its facts. */
 struct helpers {
-	pid_t keeper; /* a private one; 0: none */
+	bool is_protected; /* protect() was called */
+	pid_t keeper;	   /* a private one; 0: none */
 	struct handover handover;
 };
 
@@ -89,7 +91,9 @@ log_connect(struct session *s)
 	s->announced = true;
 	log_event(LOG_INFO, "connect", "client", s->peer.addr, "port",
 	    s->peer.port != 0 ? log_number(s->peer.port) : NULL, "host",
-	    named ? s->peer.host : NULL, NULL);
+	    named ? s->peer.host : NULL, s->peer.trusted ? "proxy" : "claim",
+	    s->peer.other.addr[0] != '\0' ? s->peer.other.addr : NULL, "id",
+	    s->proxy.unique_id[0] != '\0' ? s->proxy.unique_id : NULL, NULL);
 }
 
 /*
@@ -105,6 +109,9 @@ protect(struct session *s, struct helpers *h)
 		conf->ssl_certificate.count > 0);
 	char err[256];
 
+	if (h->is_protected)
+		return 0;
+	h->is_protected = true;
 	if (conf->relay != NULL &&
 	    relay_prepare(&h->handover.relay, conf, s->client.rfd) == -1)
 		goto err;
@@ -123,6 +130,64 @@ protect(struct session *s, struct helpers *h)
 err:
 	log_event(LOG_CRIT, "fatal", "reason", strerror(errno), NULL);
 	return -1;
+}
+
+/*
+ * Loads OpenSSL where a client that speaks can go nowhere but to TLS, once for
+ * this process and the keeper that it is about to fork.
+ */
+static int
+preload_tls(struct session *s)
+{
+	return s->conf->socket & CONFIG_SOCKET_SSL ||
+		s->conf->starttls == CONFIG_STARTTLS_ONLY
+	    ? starttls_preload(s)
+	    : 0;
+}
+
+/*
+ * A client behind a proxy that is trusted counts where the listener could not
+ * count it, which reads nothing. 0, or -1: told, and over.
+ */
+static int
+count_client(struct session *s)
+{
+	struct source source;
+
+	source_of(&s->peer.sock, &source);
+	if (!s->peer.trusted || source.bytes[0] == 0 ||
+	    counters_enter_source(&source) <
+		s->conf->max_connections_per_source)
+		return 0;
+	counters_add(COUNTER_FULL_SOURCE, 1);
+	log_event(LOG_NOTICE, "limit", "result", "refused", "client",
+	    s->peer.addr, "limit", "max_connections_per_source", NULL);
+	s->cause = "limit";
+	if (s->conf->socket & CONFIG_SOCKET_SSL)
+		return -1;
+	(void)smtp_end(s, REPLY_TOO_MANY_FROM_SOURCE, "limit");
+	return -1;
+}
+
+/*
+ * `proxy_protocol`: what comes before the session, from a proxy or from anybody
+ * who has found the port. 0, or -1 when it is over.
+ */
+static int
+receive_header(struct session *s, struct helpers *h)
+{
+	const char *cause;
+
+	if (preload_tls(s) == -1 || protect(s, h) == -1) {
+		s->status = EX_TEMPFAIL;
+		return -1;
+	}
+	cause = peer_receive_header(s);
+	if (cause != NULL) {
+		s->cause = cause;
+		return -1;
+	}
+	return count_client(s);
 }
 
 /* Whether the client of an implicit TLS port has begun, or has left. */
@@ -157,7 +222,7 @@ begin_with_tls(struct session *s, struct helpers *h)
 		return -1;
 	log_connect(s);
 	s->cause = "tls";
-	if (starttls_preload(s) == -1 || protect(s, h) == -1 ||
+	if (preload_tls(s) == -1 || protect(s, h) == -1 ||
 	    starttls_prepare(s) == -1) {
 		s->status = EX_TEMPFAIL;
 		return -1;
@@ -165,11 +230,7 @@ begin_with_tls(struct session *s, struct helpers *h)
 	return starttls_accept(s);
 }
 
-/*
- * With `starttls only` a client that speaks can go nowhere but to TLS: OpenSSL
- * is loaded once for this process and its keeper, while the client reads the
- * greeting.
- */
+/* The client reads its greeting while its session makes itself ready. */
 static int
 begin_in_clear(struct session *s, struct helpers *h)
 {
@@ -177,8 +238,7 @@ begin_in_clear(struct session *s, struct helpers *h)
 	if (conn_flush(&s->client) != CONN_OK)
 		return -1;
 	log_connect(s);
-	if (s->conf->starttls == CONFIG_STARTTLS_ONLY)
-		(void)starttls_preload(s);
+	(void)preload_tls(s);
 	if (protect(s, h) == -1) {
 		/* It was greeted: so it is told. */
 		(void)smtp_end(s, REPLY_UPSTREAM_AWAY, "upstream");
@@ -305,7 +365,11 @@ serve(struct session *s, struct helpers *h)
 static void
 greet_and_serve(struct session *s, struct helpers *h)
 {
-	if (s->conf->socket_ssl && begin_with_tls(s, h) == -1)
+	bool ssl = s->conf->socket & CONFIG_SOCKET_SSL;
+
+	if (s->conf->socket & CONFIG_SOCKET_PROXY && receive_header(s, h) == -1)
+		return;
+	if (ssl && begin_with_tls(s, h) == -1)
 		return;
 	if (wait_to_greet(s) == -1)
 		return;
@@ -316,7 +380,7 @@ greet_and_serve(struct session *s, struct helpers *h)
 	}
 	counters_enter(STAGE_DIALOGUE);
 	smtp_greet(s);
-	if (!s->conf->socket_ssl && begin_in_clear(s, h) == -1)
+	if (!ssl && begin_in_clear(s, h) == -1)
 		return;
 	serve(s, h);
 }

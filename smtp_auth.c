@@ -24,6 +24,34 @@
 
 /* --- what may be offered ------------------------------------------------- */
 
+/* Two ends of a connection in four fields that follow each other. */
+static void
+put_ends(struct message *m, enum message_field first, const char *addr,
+    uint16_t port, const char *local_addr, uint16_t local_port)
+{
+	message_put(m, first, addr);
+	message_put_number(m, first + 1, port);
+	message_put(m, first + 2, local_addr);
+	message_put_number(m, first + 3, local_port);
+}
+
+/* What a PROXY header said, and what it stands in front of. */
+static void
+put_header(const struct peer *p, struct message *m)
+{
+	if (p->other.addr[0] == '\0')
+		return;
+	if (p->trusted) {
+		put_ends(m, M_PROXY_ADDR, p->addr, p->port, p->local_addr,
+		    p->local_port);
+		put_ends(m, M_REAL_ADDR, p->other.addr, p->other.port,
+		    p->other_local.addr, p->other_local.port);
+	} else {
+		put_ends(m, M_PROXY_ADDR, p->other.addr, p->other.port,
+		    p->other_local.addr, p->other_local.port);
+	}
+}
+
 /* The facts of the session that a provider may want to see. */
 static void
 put_facts(struct session *s, struct message *m)
@@ -36,6 +64,7 @@ put_facts(struct session *s, struct message *m)
 	message_put_number(m, M_LOCAL_PORT, s->peer.local_port);
 	message_put(m, M_HELO, s->helo);
 	message_put_number(m, M_ATTEMPT, s->auth_attempts + s->envelopes);
+	put_header(&s->peer, m);
 	if (s->tls != NULL) {
 		message_put(m, M_TLS_PROTOCOL, s->tls->protocol);
 		message_put(m, M_TLS_CIPHER, s->tls->cipher);

@@ -403,7 +403,7 @@ vault_prepare(struct vault *v, bool many)
 	char err[TLS_ERROR_SIZE];
 
 	if (v->conf->ssl_certificate.count > 0 &&
-	    (many || v->conf->socket_ssl ||
+	    (many || (v->conf->socket & CONFIG_SOCKET_SSL) ||
 		v->conf->starttls == CONFIG_STARTTLS_ONLY))
 		(void)load_keys(v, err);
 }

@@ -105,6 +105,28 @@ add_client(struct http_question *to, const struct message *m)
 	    http_text_is_unsafe);
 }
 
+/* What a PROXY header said, whether it was believed or not. */
+static void
+add_header_of_proxy(struct http_question *to, const struct message *m)
+{
+	static const struct {
+		const char *name;
+		enum message_field field;
+	} headers[] = {
+	    {"Proxy-Protocol-Addr", M_PROXY_ADDR},
+	    {"Proxy-Protocol-Port", M_PROXY_PORT},
+	    {"Proxy-Protocol-Server-Addr", M_PROXY_LOCAL_ADDR},
+	    {"Proxy-Protocol-Server-Port", M_PROXY_LOCAL_PORT},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+		if (message_get(m, headers[i].field) != NULL)
+			add(to, headers[i].name,
+			    message_get(m, headers[i].field),
+			    http_text_is_unsafe);
+}
+
 void
 http_question_build(struct http_question *to, const struct message *m,
     const struct http_question *extra)
@@ -118,6 +140,7 @@ http_question_build(struct http_question *to, const struct message *m,
 	add(to, "Auth-Method", method, http_text_is_unsafe);
 	add_credentials(to, m, method);
 	add_client(to, m);
+	add_header_of_proxy(to, m);
 	if (strcmp(method, "none") == 0) {
 		add(to, "Auth-SMTP-Helo", message_text(m, M_HELO),
 		    http_text_is_unsafe);

@@ -69,12 +69,16 @@ parse_option(const char *word, struct listen_spec *w)
 		w->ssl = true;
 		return NULL;
 	}
+	if (strcmp(word, "proxy_protocol") == 0) {
+		w->proxy_protocol = true;
+		return NULL;
+	}
 	if (text_prefix(word, "backlog=") &&
 	    text_number(word + strlen("backlog="), 65535, &n) == 0 && n > 0) {
 		w->backlog = (int)n;
 		return NULL;
 	}
-	return "knows only the options ssl and backlog=N";
+	return "knows only the options ssl, proxy_protocol and backlog=N";
 }
 
 const char *

@@ -1,6 +1,6 @@
 /*
- * What the listen directive says: nginx's "address:port [ssl] [backlog=N]",
- * with [v6]:port, *:port, port alone, and unix:/path.
+ * What the listen directive says: nginx's "address:port [ssl]
+ * [proxy_protocol] [backlog=N]", with [v6]:port, *:port, port alone, and unix:/path.
  */
 #ifndef LIB_LISTEN_SPEC_H
 #define LIB_LISTEN_SPEC_H
@@ -12,6 +12,7 @@ struct listen_spec {
 	struct sockaddr_storage addr;
 	socklen_t len;
 	bool ssl;
+	bool proxy_protocol;
 	int backlog;
 };
 

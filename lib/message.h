@@ -46,6 +46,10 @@ enum message_type {
 	X(SESSION) X(CLIENT_ADDR) X(CLIENT_PORT) X(CLIENT_HOST)                \
 	X(LOCAL_ADDR) X(LOCAL_PORT) X(HELO) X(ATTEMPT)                         \
 	X(TLS_PROTOCOL) X(TLS_CIPHER)                                          \
+	/* the addresses of a PROXY header, believed or not; and the           \
+	 * connection's own, where the facts above are the header's */         \
+	X(PROXY_ADDR) X(PROXY_PORT) X(PROXY_LOCAL_ADDR) X(PROXY_LOCAL_PORT)    \
+	X(REAL_ADDR) X(REAL_PORT) X(REAL_LOCAL_ADDR) X(REAL_LOCAL_PORT)        \
 	/* credentials: METHOD is plain, cram-md5, external or none */         \
 	X(METHOD) X(MECHANISM) X(USER) X(PASSWORD) X(AUTHZID) X(SALT)          \
 	X(MAIL_FROM) X(RCPT_TO) X(RESPONSE)                                    \

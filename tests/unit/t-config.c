@@ -117,7 +117,7 @@ test_defaults(void **state)
 	assert_int_equal(conf.max_auth_attempts, 5);
 	assert_string_equal(conf.resolver, "");
 	assert_int_equal(conf.resolver_timeout, 30000);
-	assert_false(conf.socket_ssl);
+	assert_false(conf.socket & CONFIG_SOCKET_SSL);
 	assert_int_equal(conf.starttls, CONFIG_STARTTLS_OFF);
 	assert_string_equal(conf.ssl_password_file, "");
 	assert_string_equal(conf.ssl_protocols, "TLSv1.2 TLSv1.3");
@@ -181,12 +181,12 @@ test_sets(void **state)
 	    "plain gssapi", NULL);
 	bad(CONFIG_USAGE, "must be words of: plain", "--smtp-auth", "\"plain",
 	    NULL);
-	bad(CONFIG_USAGE, "must be ssl", "--socket", "tls", NULL);
+	bad(CONFIG_USAGE, "must be words of: ssl", "--socket", "tls", NULL);
 	good("--socket", "ssl", "--ssl-certificate=a",
 	    "--ssl-certificate-key=b", NULL);
-	assert_true(conf.socket_ssl);
+	assert_true(conf.socket & CONFIG_SOCKET_SSL);
 	good("--socket", "", NULL);
-	assert_false(conf.socket_ssl);
+	assert_false(conf.socket & CONFIG_SOCKET_SSL);
 }
 
 static void
@@ -629,8 +629,10 @@ test_upstream_clashes(void **state)
 	good("--", "relay", NULL);
 	setenv("SMTP_SSL_CERTIFICATE", "a", 1);
 	setenv("SMTP_SSL_CERTIFICATE_KEY", "a", 1);
-	bad(CONFIG_BAD, "cannot be with TLS", "--starttls=on", "--", "r", NULL);
-	bad(CONFIG_BAD, "cannot be with TLS", "--socket=ssl", "--", "r", NULL);
+	bad(CONFIG_BAD, "cannot be with socket or", "--starttls=on", "--", "r",
+	    NULL);
+	bad(CONFIG_BAD, "cannot be with socket or", "--socket=ssl", "--", "r",
+	    NULL);
 	unsetenv("SMTP_RELAY_AT");
 	unsetenv("SMTP_BACKEND");
 	/* Lines of the password file may name one. */
@@ -727,7 +729,7 @@ test_round_trip(void **state)
 	assert_int_equal(conf.smtp_greeting_delay, 60000);
 	assert_int_equal(conf.smtp_client_buffer, 1000);
 	assert_int_equal(conf.proxy_buffer, 1 << 20);
-	assert_true(conf.socket_ssl);
+	assert_true(conf.socket & CONFIG_SOCKET_SSL);
 	second = check_text();
 	assert_non_null(strstr(second, path));
 	drop_comments(first);
