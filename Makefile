@@ -30,18 +30,61 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 # of layers to its left only. A colon ends a layer.
 LAYERS = lib/clock lib/text : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
-	lib/listen_spec lib/network lib/source lib/proxy_header : config : sasl auth : auth/provider : facts counters : \
+	lib/listen_spec lib/network lib/source lib/proxy_header : config : \
+	sasl auth : auth/provider : facts counters : \
 	auth/file auth/http peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
 
-MAIN = smtp-frontd listen listen_keeper listen_socket notify children \
-	counters session handover keeper keeper_pool vault peer peer_proxy \
-	greeting starttls smtp smtp_auth smtp_reply backend relay upstream \
-	proxy auth sasl config config_table config_types config_clean \
-	config_source config_file config_check config_print lib/listen_spec \
-	lib/network lib/source lib/proxy_header lib/conn lib/dns lib/sandbox \
-	lib/text lib/message lib/module lib/log lib/tls_load
+# A line each, so that two changes rarely meet.
+MAIN = \
+	auth \
+	backend \
+	children \
+	config \
+	config_check \
+	config_clean \
+	config_file \
+	config_print \
+	config_source \
+	config_table \
+	config_types \
+	counters \
+	greeting \
+	handover \
+	keeper \
+	keeper_pool \
+	lib/conn \
+	lib/dns \
+	lib/listen_spec \
+	lib/log \
+	lib/message \
+	lib/module \
+	lib/network \
+	lib/proxy_header \
+	lib/sandbox \
+	lib/source \
+	lib/text \
+	lib/tls_load \
+	listen \
+	listen_keeper \
+	listen_socket \
+	notify \
+	peer \
+	peer_proxy \
+	proxy \
+	relay \
+	sasl \
+	session \
+	smtp \
+	smtp-frontd \
+	smtp_auth \
+	smtp_offer \
+	smtp_reply \
+	starttls \
+	upstream \
+	vault \
+	vault_exchange
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = systemd tls sasl-secret auth-file auth-http
 systemd_SRC  = lib/systemd
@@ -49,7 +92,7 @@ systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
 	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme
 tls_LIBS  = -lssl -lcrypto
-sasl-secret_SRC  = sasl_secret lib/text
+sasl-secret_SRC  = sasl_secret sasl_cram lib/text
 sasl-secret_LIBS = -lcrypto
 auth-file_SRC  = auth/file lib/passwd lib/text lib/message
 auth-file_LIBS = -lcrypto -lcrypt
@@ -89,9 +132,28 @@ $(B)/obj/%.o: %.c
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Unit tests: the objects and libraries that tests/unit/t-NAME.c is linked with.
-UNIT = text message log conn dns config sasl sasl-secret auth keeper passwd \
-	auth-http tls peer relay upstream proxy children listen-spec keeper-pool \
-	network
+UNIT = \
+	auth \
+	auth-http \
+	children \
+	config \
+	conn \
+	dns \
+	keeper \
+	keeper-pool \
+	listen-spec \
+	log \
+	message \
+	network \
+	passwd \
+	peer \
+	proxy \
+	relay \
+	sasl \
+	sasl-secret \
+	text \
+	tls \
+	upstream
 t-text        = lib/text
 t-message     = lib/message lib/text
 t-log         = lib/log
@@ -101,7 +163,7 @@ t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log li
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper vault lib/sandbox lib/message lib/text lib/tls_load
+t-keeper      = keeper vault vault_exchange lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)

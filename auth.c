@@ -140,11 +140,12 @@ enum auth_answer
 auth_ask(struct auth_channel *keeper, struct message *m, int64_t deadline)
 {
 	enum message_type asked = m->type;
+	size_t len;
 
 	if (converse(keeper, m, deadline) == -1)
 		return AUTH_IS_UNAVAILABLE;
 	if (m->type == ANSWER_CHALLENGE && asked != ASK_VERDICT &&
-	    message_get(m, M_CHALLENGE) != NULL)
+	    message_get_bytes(m, M_CHALLENGE, &len) != NULL)
 		return AUTH_IS_CHALLENGE;
 	if (m->type != ANSWER_VERDICT) {
 		(void)unexpected(m);

@@ -29,7 +29,7 @@ enum auth_answer {
 	AUTH_IS_ACCEPTED,
 	AUTH_IS_DENIED,
 	AUTH_IS_UNAVAILABLE,
-	AUTH_IS_CHALLENGE /* an exchange goes on: M_CHALLENGE */
+	AUTH_IS_CHALLENGE /* an exchange goes on: the bytes of M_CHALLENGE */
 };
 
 /*
@@ -41,7 +41,8 @@ enum auth_answer {
 /*
  * Sends `m` (ASK_VERDICT, ASK_EXCHANGE or ASK_STEP) to the keeper and receives
  * the answer in its place; the question, which holds the credentials, is wiped.
- * At AUTH_IS_UNAVAILABLE the message holds M_REASON alone.
+ * At AUTH_IS_UNAVAILABLE the message holds M_REASON alone; at AUTH_IS_ACCEPTED
+ * M_CHALLENGE, where it is there, is the mechanism's last word to the client.
  */
 enum auth_answer auth_ask(
     struct auth_channel *keeper, struct message *m, int64_t deadline);

@@ -76,7 +76,9 @@ struct session {
 	unsigned auth_attempts; /* of AUTH */
 	unsigned envelopes;	/* shown to the provider, with `none` */
 	bool provider_asked;   /* what it can do: provider_can */
-	char provider_can[64]; /* words; "" as long as nobody answered */
+	char provider_can[80]; /* words; "" as long as nobody answered */
+	/* SASL mechanisms that it runs itself; "": not known, or none */
+	char provider_runs[512];
 
 	/* the verdict: auth.c's answer */
 	const char *mechanism; /* that succeeded; NULL: not authenticated */

@@ -35,6 +35,7 @@ serve(int channel, const struct config *conf)
 			break;
 		message_wipe(&answer);
 	}
+	vault_forget(&vault, &asker);
 }
 
 int

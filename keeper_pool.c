@@ -180,12 +180,12 @@ end_judging(void)
 
 /* Whether the question that waits on `c` is for a judge, who may be slow. */
 static bool
-is_for_judge(const struct channel *c)
+is_for_judge(struct worker *w, const struct channel *c)
 {
 	unsigned char type = 0;
 
 	(void)recv(c->fd, &type, 1, MSG_PEEK | MSG_DONTWAIT);
-	return type == ASK_VERDICT || type == ASK_STEP;
+	return vault_is_slow(&w->vault, (enum message_type)type);
 }
 
 /*
@@ -204,13 +204,14 @@ serve(struct worker *w, struct channel *c)
 	}
 	message_wipe(&w->question);
 	message_wipe(&w->answer);
+	vault_forget(&w->vault, &c->asker);
 	drop(c);
 }
 
 static void
 take(struct worker *w, struct channel *c)
 {
-	if (!is_for_judge(c)) {
+	if (!is_for_judge(w, c)) {
 		serve(w, c);
 		return;
 	}

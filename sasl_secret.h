@@ -1,7 +1,8 @@
 /*
  * SASL mechanisms that need a stored secret, server side: what a keeper runs,
- * so that the secret never leaves it. Pure functions but for the randomness of
- * a challenge. The module "sasl-secret" exports the table below.
+ * so that the secret never leaves it. Bytes in; a challenge, a name to look up
+ * or the outcome out. No I/O but for random numbers; who has which secret is
+ * not known here. The module "sasl-secret" exports the table below.
  */
 #ifndef SASL_SECRET_H
 #define SASL_SECRET_H
@@ -9,32 +10,55 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define SASL_SECRET_USER_SIZE 512
+#define SASL_SECRET_OUT_SIZE  1024
+
+enum sasl_secret_result {
+	SASL_SECRET_CHALLENGE, /* `out` is for the client */
+	SASL_SECRET_LOOK_UP,   /* find the secret of `user`, then reveal() it */
+	SASL_SECRET_PROVED,    /* `out`, if not empty, is the last word */
+	SASL_SECRET_DENIED,    /* `reason` */
+	SASL_SECRET_FAILED     /* no random numbers, or no memory */
+};
+
+/* One exchange, from one step to the next. A mechanism adds its own to it. */
+struct sasl_secret {
+	const struct sasl_secret_mechanism *mechanism;
+	const char *server_name;
+	char user[SASL_SECRET_USER_SIZE];
+	/*
+	 * Where the proof can be judged by others who know the secret: what it
+	 * was made of, and the proof. NULL where only reveal() will do.
+	 */
+	const char *salt, *digest;
+	const char *reason; /* a static line for the log; NULL: none */
+	char out[SASL_SECRET_OUT_SIZE];
+	size_t out_len;
+};
+
 struct sasl_secret_mechanism {
 	const char *name;
+	size_t size; /* of its exchange, which begins as a struct sasl_secret */
 
 	/*
-	 * Makes a challenge that was never given before. 0, or -1 when it does
-	 * not fit into `size` octets or there is no randomness to be had.
+	 * One step with the client's decoded response, which is followed by a
+	 * NUL; `response` is NULL before the first one.
 	 */
-	int (*challenge)(const char *server_name, char *out, size_t size);
+	enum sasl_secret_result (*step)(
+	    struct sasl_secret *x, const char *response, size_t len);
 
 	/*
-	 * Splits the client's decoded response into the user's name and, inside
-	 * `response`, the proof. 0, or -1 when it is malformed.
+	 * After SASL_SECRET_LOOK_UP: goes on with the secret, or with NULL,
+	 * which takes as long and is never proved. Neither is an empty one.
 	 */
-	int (*parse)(
-	    const char *response, char *user, size_t size, const char **proof);
-
-	/*
-	 * Whether `proof` answers `challenge` for one who knows `secret`. For
-	 * an unknown user it is called too, with a random secret, so that the
-	 * time is alike. An empty secret is proved by nothing.
-	 */
-	bool (*matches)(
-	    const char *challenge, const char *secret, const char *proof);
+	enum sasl_secret_result (*reveal)(
+	    struct sasl_secret *x, const char *secret);
 };
 
 /* All of them; NULL ends the list. */
 extern const struct sasl_secret_mechanism *const sasl_secret_mechanisms[];
+
+/* The file of each has its row; they are sasl_secret.c's alone. */
+extern const struct sasl_secret_mechanism sasl_cram_md5;
 
 #endif

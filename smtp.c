@@ -6,6 +6,7 @@
 
 #include "lib/text.h"
 #include "smtp_auth.h"
+#include "smtp_offer.h"
 #include "smtp_reply.h"
 
 #include "smtp.h"
@@ -84,7 +85,7 @@ static enum smtp_event
 cmd_ehlo(struct session *s, char *arg)
 {
 	struct lines lines = {.s = s};
-	char line[128];
+	char line[192]; /* all that there are take 120 */
 	size_t i;
 
 	if (!take_hello(s, arg, true))
@@ -92,7 +93,7 @@ cmd_ehlo(struct session *s, char *arg)
 	add_line(&lines, s->conf->server_name);
 	for (i = 0; i < s->conf->smtp_capabilities.count; i++)
 		add_line(&lines, s->conf->smtp_capabilities.word[i]);
-	if (!smtp_needs_tls(s) && smtp_auth_line(s, line, sizeof(line)))
+	if (!smtp_needs_tls(s) && smtp_offer_line(s, line, sizeof(line)))
 		add_line(&lines, line);
 	if (s->conf->starttls != CONFIG_STARTTLS_OFF && s->tls == NULL)
 		add_line(&lines, "STARTTLS");

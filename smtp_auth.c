@@ -1,7 +1,8 @@
 /*
- * Credentials in the dialogue: what may be offered, the AUTH command, and the
- * envelope that a provider judges where no authentication is asked for. The
- * mechanisms are sasl.c's and the keeper's, the judgement is the keeper's.
+ * Credentials in the dialogue: the AUTH command, and the envelope that a
+ * provider judges where no authentication is asked for. The mechanisms are
+ * sasl.c's and the keeper's, the judgement is the keeper's; which of them are
+ * there to be had is smtp_offer.c's.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "sasl.h"
+#include "smtp_offer.h"
 #include "smtp_reply.h"
 
 #include "smtp_auth.h"
@@ -22,125 +24,10 @@
 /* The longest wait before an answer that a provider may ask for. */
 #define DELAY_MAX 60000
 
-/* --- what may be offered ------------------------------------------------- */
-
-/* Two ends of a connection in four fields that follow each other. */
-static void
-put_ends(struct message *m, enum message_field first, const char *addr,
-    uint16_t port, const char *local_addr, uint16_t local_port)
-{
-	message_put(m, first, addr);
-	message_put_number(m, first + 1, port);
-	message_put(m, first + 2, local_addr);
-	message_put_number(m, first + 3, local_port);
-}
-
-/* What a PROXY header said, and what it stands in front of. */
-static void
-put_header(const struct peer *p, struct message *m)
-{
-	if (p->other.addr[0] == '\0')
-		return;
-	if (p->trusted) {
-		put_ends(m, M_PROXY_ADDR, p->addr, p->port, p->local_addr,
-		    p->local_port);
-		put_ends(m, M_REAL_ADDR, p->other.addr, p->other.port,
-		    p->other_local.addr, p->other_local.port);
-	} else {
-		put_ends(m, M_PROXY_ADDR, p->other.addr, p->other.port,
-		    p->other_local.addr, p->other_local.port);
-	}
-}
-
-/* The facts of the session that a provider may want to see. */
-static void
-put_facts(struct session *s, struct message *m)
-{
-	message_put(m, M_SESSION, s->id);
-	message_put(m, M_CLIENT_ADDR, s->peer.addr);
-	message_put_number(m, M_CLIENT_PORT, s->peer.port);
-	message_put(m, M_CLIENT_HOST, s->peer.host);
-	message_put(m, M_LOCAL_ADDR, s->peer.local_addr);
-	message_put_number(m, M_LOCAL_PORT, s->peer.local_port);
-	message_put(m, M_HELO, s->helo);
-	message_put_number(m, M_ATTEMPT, s->auth_attempts + s->envelopes);
-	put_header(&s->peer, m);
-	if (s->tls != NULL) {
-		message_put(m, M_TLS_PROTOCOL, s->tls->protocol);
-		message_put(m, M_TLS_CIPHER, s->tls->cipher);
-	}
-}
-
-static int64_t
-verdict_deadline(const struct session *s)
-{
-	return clock_in(s->conf->auth_http_timeout + AUTH_GRACE);
-}
-
-/*
- * Whether the provider can do one of `words`. It is asked once a session. A
- * keeper that does not answer is taken to be able: 454 to the AUTH that follows
- * is true, to say that there is no AUTH would not be.
- */
-static bool
-provider_can(struct session *s, const char *words)
-{
-	struct message *m = &s->verdict;
-	char word[32];
-
-	if (s->conf->auth_provider[0] == '\0')
-		return false;
-	if (!s->provider_asked) {
-		s->provider_asked = true;
-		message_init(m, ASK_MECHANISMS);
-		if (auth_question(&s->keeper, m, ANSWER_MECHANISMS,
-			verdict_deadline(s)) == 0)
-			(void)text_copy(s->provider_can,
-			    sizeof(s->provider_can), message_text(m, M_CAN));
-	}
-	if (s->provider_can[0] == '\0')
-		return true;
-	while (text_word(&words, word, sizeof(word)) == 1)
-		if (text_has_word(s->provider_can, word))
-			return true;
-	return false;
-}
-
-static bool
-is_offered(struct session *s, const struct sasl_mechanism *m)
-{
-	return (s->conf->smtp_auth & m->bit) && provider_can(s, m->can);
-}
-
-/* nginx takes PLAIN and LOGIN listed or not; smtp_auth_unlisted off does not. */
-static bool
-is_accepted(struct session *s, const struct sasl_mechanism *m)
-{
-	if (is_offered(s, m))
-		return true;
-	return s->conf->smtp_auth_unlisted &&
-	    (m->bit & (CONFIG_AUTH_PLAIN | CONFIG_AUTH_LOGIN)) &&
-	    provider_can(s, m->can);
-}
-
 bool
 smtp_needs_tls(const struct session *s)
 {
 	return s->conf->starttls == CONFIG_STARTTLS_ONLY && s->tls == NULL;
-}
-
-bool
-smtp_auth_line(struct session *s, char *line, size_t size)
-{
-	const struct sasl_mechanism *m;
-	size_t i, len = strlen("AUTH");
-
-	(void)text_copy(line, size, "AUTH");
-	for (i = 0; (m = sasl_mechanism(i)) != NULL; i++)
-		if (is_offered(s, m) && len + strlen(m->name) + 1 < size)
-			len += (size_t)snprintf(
-			    line + len, size - len, " %s", m->name);
-	return len > strlen("AUTH");
 }
 
 /* --- the verdict --------------------------------------------------------- */
@@ -203,17 +90,17 @@ smtp_auth_envelope(struct session *s)
 	enum smtp_event event;
 
 	message_init(m, ANSWER_VERDICT);
-	if (!provider_can(s, "route"))
+	if (!smtp_offer_can(s, "route"))
 		return SMTP_ENVELOPE;
 	message_init(m, ASK_VERDICT);
 	s->envelopes++;
-	put_facts(s, m);
+	smtp_offer_facts(s, m);
 	message_put(m, M_METHOD, "none");
 	(void)snprintf(mail, sizeof(mail), "MAIL %s", s->mail);
 	message_put(m, M_MAIL_FROM, mail);
 	(void)snprintf(mail, sizeof(mail), "RCPT %s", s->rcpt);
 	message_put(m, M_RCPT_TO, mail);
-	switch (auth_ask(&s->keeper, m, verdict_deadline(s))) {
+	switch (auth_ask(&s->keeper, m, smtp_offer_deadline(s))) {
 	case AUTH_IS_ACCEPTED:
 		s->status = EX_OK;
 		return SMTP_ENVELOPE;
@@ -271,6 +158,9 @@ struct response {
 	char bytes[SASL_RESPONSE_SIZE + 4];
 };
 
+/* The longest challenge, decoded: what a line of 12288 octets holds. */
+#define CHALLENGE_SIZE (12288 / 4 * 3)
+
 /* "=" is an empty response where one must be told from none (RFC 4954 4). */
 static bool
 decode(struct response *r, const char *text, size_t len, bool initial)
@@ -287,19 +177,24 @@ decode(struct response *r, const char *text, size_t len, bool initial)
 	return true;
 }
 
-/* Sends a challenge and reads the response. OUTCOME_ACCEPTED: there is one. */
+/*
+ * Sends a challenge and reads the response. OUTCOME_ACCEPTED: there is one.
+ */
 static enum outcome
-ask_client(struct session *s, const char *challenge, struct response *r)
+ask_client(
+    struct session *s, const void *challenge, size_t len, struct response *r)
 {
-	char encoded[TEXT_BASE64_SIZE(512)];
+	char encoded[TEXT_BASE64_SIZE(CHALLENGE_SIZE)];
 	struct conn_line line;
 	enum conn_result read;
 	enum outcome outcome = OUTCOME_ACCEPTED;
 
-	if (strlen(challenge) > 512)
+	if (len > CHALLENGE_SIZE)
 		return OUTCOME_UNAVAILABLE;
-	text_base64_encode(challenge, strlen(challenge), encoded);
-	(void)conn_print(&s->client, "334 %s\r\n", encoded);
+	text_base64_encode(challenge, len, encoded);
+	(void)conn_write(&s->client, "334 ", 4);
+	(void)conn_write(&s->client, encoded, strlen(encoded));
+	(void)conn_write(&s->client, "\r\n", 2);
 	conn_set_timeout(&s->client, s->conf->timeout);
 	read = conn_read_line(&s->client, SASL_LINE_MAX, &line);
 	if (read != CONN_OK) {
@@ -345,7 +240,8 @@ collect(struct session *s, struct sasl *sasl, struct response *r)
 		case SASL_MALFORMED:
 			return OUTCOME_MALFORMED;
 		case SASL_CHALLENGE:
-			outcome = ask_client(s, challenge, r);
+			outcome = ask_client(
+			    s, challenge, strlen(challenge), r);
 			if (outcome != OUTCOME_ACCEPTED)
 				return outcome;
 			continue;
@@ -355,13 +251,43 @@ collect(struct session *s, struct sasl *sasl, struct response *r)
 		break;
 	}
 	message_init(m, ASK_VERDICT);
-	put_facts(s, m);
+	smtp_offer_facts(s, m);
 	message_put(m, M_METHOD, sasl->mechanism->method);
 	message_put(m, M_MECHANISM, sasl->mechanism->name);
 	message_put(m, M_USER, sasl->user);
 	message_put(m, M_PASSWORD, sasl->password);
 	message_put(m, M_AUTHZID, sasl->authzid);
-	return judged(auth_ask(&s->keeper, m, verdict_deadline(s)));
+	return judged(auth_ask(&s->keeper, m, smtp_offer_deadline(s)));
+}
+
+/* The challenge of the keeper's answer to the client, and its response. */
+static enum outcome
+pass_challenge(struct session *s, struct response *r)
+{
+	const void *challenge;
+	size_t len = 0;
+
+	challenge = message_get_bytes(&s->verdict, M_CHALLENGE, &len);
+	return ask_client(s, challenge, len, r);
+}
+
+/*
+ * The last word of a mechanism that has one beside its success is one more
+ * challenge, to which there is nothing to say (RFC 4954 section 4). Before it
+ * is answered the client may not have made sure of us, and gets no 235.
+ */
+static enum outcome
+pass_last_word(struct session *s, struct response *r)
+{
+	enum outcome outcome;
+	size_t len;
+
+	if (message_get_bytes(&s->verdict, M_CHALLENGE, &len) == NULL)
+		return OUTCOME_ACCEPTED;
+	outcome = pass_challenge(s, r);
+	if (outcome == OUTCOME_ACCEPTED && r->len != 0)
+		outcome = OUTCOME_MALFORMED;
+	return outcome;
 }
 
 /* The keeper runs the mechanism: carry challenges and responses. */
@@ -371,30 +297,27 @@ carry(struct session *s, struct sasl *sasl, struct response *r)
 	struct message *m = &s->verdict;
 	enum auth_answer answer;
 	enum outcome outcome;
-	char challenge[512];
 
 	message_init(m, ASK_EXCHANGE);
-	message_put(m, M_MECHANISM, sasl->mechanism->name);
 	for (;;) {
-		put_facts(s, m);
+		smtp_offer_facts(s, m);
 		message_put(m, M_METHOD, sasl->mechanism->method);
-		answer = auth_ask(&s->keeper, m, verdict_deadline(s));
+		message_put(m, M_MECHANISM, sasl->mechanism->name);
+		if (r->given)
+			message_put_bytes(m, M_RESPONSE, r->bytes, r->len);
+		explicit_bzero(r->bytes, r->len);
+		answer = auth_ask(&s->keeper, m, smtp_offer_deadline(s));
 		if (answer != AUTH_IS_CHALLENGE)
 			break;
-		if (text_copy(challenge, sizeof(challenge),
-			message_text(m, M_CHALLENGE)) == -1)
-			return OUTCOME_UNAVAILABLE;
-		outcome = ask_client(s, challenge, r);
+		outcome = pass_challenge(s, r);
 		if (outcome != OUTCOME_ACCEPTED)
 			return outcome;
-		if (strlen(r->bytes) != r->len)
-			return OUTCOME_MALFORMED;
 		message_init(m, ASK_STEP);
-		message_put(m, M_RESPONSE, r->bytes);
 	}
 	(void)text_copy(
 	    sasl->user, sizeof(sasl->user), message_text(m, M_USER));
-	return judged(answer);
+	outcome = judged(answer);
+	return outcome == OUTCOME_ACCEPTED ? pass_last_word(s, r) : outcome;
 }
 
 /* What the client is told, and the log; the one place for all outcomes. */
@@ -404,8 +327,10 @@ conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
 	const char *name = sasl->mechanism->name;
 
 	if (outcome != OUTCOME_ACCEPTED && outcome != OUTCOME_DENIED &&
-	    outcome != OUTCOME_UNAVAILABLE)
+	    outcome != OUTCOME_UNAVAILABLE) {
+		message_wipe(&s->verdict);
 		message_init(&s->verdict, ANSWER_FAILURE);
+	}
 	log_verdict(s, outcomes[outcome].result, sasl->user, name);
 	if (outcome == OUTCOME_ACCEPTED || outcome == OUTCOME_DENIED)
 		counters_add(outcome == OUTCOME_ACCEPTED
@@ -440,8 +365,9 @@ run_mechanism(struct session *s, struct sasl *sasl, struct response *response,
 		explicit_bzero(initial, strlen(initial));
 	if (!decoded)
 		return OUTCOME_MALFORMED;
-	return sasl->mechanism->step != NULL ? collect(s, sasl, response)
-					     : carry(s, sasl, response);
+	return smtp_offer_is_carried(s, sasl->mechanism)
+		   ? carry(s, sasl, response)
+		   : collect(s, sasl, response);
 }
 
 /* The exchange with its secrets, which end here. */
@@ -486,7 +412,7 @@ check_auth(struct session *s, char *arg,
 		*initial += strspn(*initial, " ");
 	}
 	*mechanism = sasl_find(arg);
-	if (*mechanism == NULL || !is_accepted(s, *mechanism))
+	if (*mechanism == NULL || !smtp_offer_takes(s, *mechanism))
 		return REPLY_AUTH_UNKNOWN;
 	if (*initial != NULL && (*mechanism)->server_first)
 		return REPLY_AUTH_SERVER_FIRST;

@@ -9,12 +9,6 @@
 /* In the clear, with `starttls only`: nothing but STARTTLS leads on. */
 bool smtp_needs_tls(const struct session *s);
 
-/*
- * "AUTH PLAIN LOGIN" and so on into `line`: the mechanisms that are listed in
- * smtp_auth and that the provider can make succeed. False if there are none.
- */
-bool smtp_auth_line(struct session *s, char *line, size_t size);
-
 /* The AUTH command (RFC 4954): the exchange, the verdict and its reply. */
 enum smtp_event smtp_auth(struct session *s, char *arg);
 

@@ -3,15 +3,13 @@
  * from a session that may have been taken over, so each is bounded: so many
  * credentials judged, so many handshakes signed, for one session.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "lib/module.h"
 #include "lib/text.h"
 
-#include "vault.h"
+#include "vault_parts.h"
 
 /* One handshake a session; one more for a client that tries it twice. */
 #define SIGNATURES_MAX 2
@@ -19,8 +17,8 @@
 /* Recipients shown to a provider that routes, with `none`. */
 #define ENVELOPES_MAX 1000
 
-static void
-fail(struct vault *v, const char *reason)
+void
+vault_fail(struct vault *v, const char *reason)
 {
 	message_init(v->answer, ANSWER_FAILURE);
 	message_put(v->answer, M_REASON, reason);
@@ -39,23 +37,30 @@ provider_module(const char *value, char *name, size_t size)
 	(void)snprintf(name, size, "auth-%.*s", (int)len, value);
 }
 
-/* 0, or -1 with the failure as the answer. */
 static int
-open_provider(struct vault *v)
+load_provider(struct vault *v, char *err)
 {
-	char module[64], err[AUTH_ERROR_SIZE] = "";
+	char module[64];
 
 	if (v->provider_state != NULL)
 		return 0;
 	provider_module(v->conf->auth_provider, module, sizeof(module));
-	v->provider =
-	    module_load(module, "auth_provider", err, sizeof(err));
+	v->provider = module_load(
+	    module, "auth_provider", err, AUTH_ERROR_SIZE);
 	if (v->provider != NULL)
 		v->provider_state = v->provider->open(
 		    v->conf->auth_provider, v->conf, err);
-	if (v->provider_state != NULL)
+	return v->provider_state != NULL ? 0 : -1;
+}
+
+int
+vault_open_provider(struct vault *v)
+{
+	char err[AUTH_ERROR_SIZE] = "";
+
+	if (load_provider(v, err) == 0)
 		return 0;
-	fail(v, err);
+	vault_fail(v, err);
 	return -1;
 }
 
@@ -68,7 +73,20 @@ static const struct {
     {AUTH_CAN_DIGEST, "digest"},
     {AUTH_CAN_AUTHORIZE, "authorize"},
     {AUTH_CAN_ROUTE, "route"},
+    {AUTH_CAN_EXCHANGE, "exchange"},
 };
+
+/* Those that the provider runs itself; not there when it cannot tell now. */
+static void
+put_mechanisms(struct vault *v)
+{
+	char names[512];
+
+	if ((v->provider->can & AUTH_CAN_EXCHANGE) &&
+	    v->provider->mechanisms(
+		v->provider_state, names, sizeof(names)) == 0)
+		message_put(v->answer, M_MECHANISMS, names);
+}
 
 static void
 answer_mechanisms(struct vault *v)
@@ -76,7 +94,7 @@ answer_mechanisms(struct vault *v)
 	char words[64] = "";
 	size_t i, len = 0;
 
-	if (open_provider(v) == -1)
+	if (vault_open_provider(v) == -1)
 		return;
 	for (i = 0; i < sizeof(can_words) / sizeof(can_words[0]); i++)
 		if (v->provider->can & can_words[i].can)
@@ -85,6 +103,7 @@ answer_mechanisms(struct vault *v)
 			    can_words[i].word);
 	message_init(v->answer, ANSWER_MECHANISMS);
 	message_put(v->answer, M_CAN, words);
+	put_mechanisms(v);
 }
 
 static const char *const result_words[] = {
@@ -93,24 +112,28 @@ static const char *const result_words[] = {
     [AUTH_UNAVAILABLE] = "unavailable",
 };
 
-/* Completes the answer with what the provider found. */
+void
+vault_put_result(struct vault *v, enum auth_result result, const char *user)
+{
+	message_put(v->answer, M_RESULT, result_words[result]);
+	if (message_get(v->answer, M_USER) == NULL)
+		message_put(v->answer, M_USER, user);
+}
+
+/* With proxy_smtp_auth the backend is shown the client's own password. */
 static void
-put_result(struct vault *v, enum auth_result result)
+put_password(struct vault *v)
 {
 	struct message *a = v->answer;
 	const struct message *q = v->question;
 
-	message_put(a, M_RESULT, result_words[result]);
-	if (message_get(a, M_USER) == NULL)
-		message_put(a, M_USER, message_get(q, M_USER));
-	/* With proxy_smtp_auth the backend is shown the client's own. */
-	if (result == AUTH_ACCEPTED && v->conf->proxy_smtp_auth &&
-	    message_get(a, M_BACKEND_PASSWORD) == NULL &&
-	    strcmp(message_text(q, M_METHOD), "plain") == 0) {
-		message_put(a, M_BACKEND_PASSWORD, message_get(q, M_PASSWORD));
-		if (message_get(a, M_BACKEND_USER) == NULL)
-			message_put(a, M_BACKEND_USER, message_get(a, M_USER));
-	}
+	if (!v->conf->proxy_smtp_auth ||
+	    message_get(a, M_BACKEND_PASSWORD) != NULL ||
+	    strcmp(message_text(q, M_METHOD), "plain") != 0)
+		return;
+	message_put(a, M_BACKEND_PASSWORD, message_get(q, M_PASSWORD));
+	if (message_get(a, M_BACKEND_USER) == NULL)
+		message_put(a, M_BACKEND_USER, message_get(a, M_USER));
 }
 
 /* Counts up to `max`, and stays there however often it is asked. */
@@ -123,9 +146,8 @@ take_one(unsigned *count, unsigned max)
 	return true;
 }
 
-/* A session has so many tries, whatever has become of it. */
-static bool
-may_judge(struct vault *v, const char *method)
+bool
+vault_may_judge(struct vault *v, const char *method)
 {
 	if (strcmp(method, "none") == 0)
 		return take_one(&v->asker->envelopes, ENVELOPES_MAX);
@@ -168,142 +190,30 @@ static void
 answer_verdict(struct vault *v)
 {
 	const char *method = message_text(v->question, M_METHOD);
+	const struct message *q = v->question;
 	struct message *a = v->answer;
+	enum auth_result result;
 
-	if (open_provider(v) == -1)
+	if (vault_open_provider(v) == -1)
 		return;
 	if (!provider_does(v, method)) {
-		fail(v, "the provider does not judge this");
+		vault_fail(v, "the provider does not judge this");
 		return;
 	}
-	if (!may_judge(v, method)) {
-		fail(v, "too many attempts");
+	if (!vault_may_judge(v, method)) {
+		vault_fail(v, "too many attempts");
 		return;
 	}
 	message_init(a, ANSWER_VERDICT);
-	if (acts_for_another(v->question)) {
+	if (acts_for_another(q)) {
 		message_put(a, M_REASON, "authorization name of another");
-		put_result(v, AUTH_DENIED);
-		return;
-	}
-	put_result(v,
-	    v->provider->judge(v->provider_state, v->question, a));
-}
-
-/* --- exchanges that need a stored secret --------------------------------- */
-
-static const struct sasl_secret_mechanism *
-find_mechanism(const char *name, char *err, size_t err_size)
-{
-	const struct sasl_secret_mechanism *const *list;
-
-	list = module_load(
-	    "sasl-secret", "sasl_secret_mechanisms", err, err_size);
-	if (list == NULL)
-		return NULL;
-	for (; *list != NULL; list++)
-		if (strcmp((*list)->name, name) == 0)
-			return *list;
-	(void)text_copy(err, err_size, "no such mechanism");
-	return NULL;
-}
-
-static void
-answer_exchange(struct vault *v)
-{
-	char err[AUTH_ERROR_SIZE] = "";
-
-	if (open_provider(v) == -1)
-		return;
-	v->asker->mechanism = find_mechanism(
-	    message_text(v->question, M_MECHANISM), err, sizeof(err));
-	if (v->asker->mechanism == NULL) {
-		fail(v, err);
-		return;
-	}
-	/* A new challenge each time: an old one's answer is worth nothing. */
-	if (v->asker->mechanism->challenge(v->conf->server_name, v->asker->challenge,
-		sizeof(v->asker->challenge)) == -1) {
-		v->asker->mechanism = NULL;
-		fail(v, "no random numbers");
-		return;
-	}
-	message_init(v->answer, ANSWER_CHALLENGE);
-	message_put(v->answer, M_CHALLENGE, v->asker->challenge);
-}
-
-/* The proof against the stored secret, or a random one for nobody's. */
-static enum auth_result
-check_proof(struct vault *v, const char *user, const char *proof)
-{
-	char secret[AUTH_SECRET_SIZE] = "";
-	enum auth_result result;
-	uint64_t random;
-	bool matches;
-
-	result = v->provider->secret(
-	    v->provider_state, user, secret, v->answer);
-	if (result != AUTH_ACCEPTED) {
-		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-			return AUTH_UNAVAILABLE;
-		(void)snprintf(secret, sizeof(secret), "%016" PRIx64, random);
-	}
-	matches = v->asker->mechanism->matches(v->asker->challenge, secret, proof);
-	explicit_bzero(secret, sizeof(secret));
-	if (result == AUTH_ACCEPTED && !matches) {
-		message_put(v->answer, M_REASON, "wrong response");
-		return AUTH_DENIED;
-	}
-	return result;
-}
-
-/* A provider that judges digests itself sees what nginx would show it. */
-static enum auth_result
-judge_digest(struct vault *v, const char *user, const char *proof)
-{
-	struct message *q = v->question;
-	char copy[64];
-
-	/* It points into the question, whose fields are about to move. */
-	(void)text_copy(copy, sizeof(copy), proof);
-	message_put(q, M_METHOD, "cram-md5");
-	message_put(q, M_USER, user);
-	message_put(q, M_PASSWORD, copy);
-	message_put(q, M_SALT, v->asker->challenge);
-	if (q->overflow)
-		return AUTH_UNAVAILABLE;
-	return v->provider->judge(v->provider_state, q, v->answer);
-}
-
-static void
-answer_step(struct vault *v)
-{
-	const struct sasl_secret_mechanism *mechanism = v->asker->mechanism;
-	char user[512];
-	const char *proof;
-	enum auth_result result;
-
-	if (mechanism == NULL || !may_judge(v, mechanism->name)) {
-		fail(v, "no exchange goes on");
-		return;
-	}
-	message_init(v->answer, ANSWER_VERDICT);
-	if (mechanism->parse(message_text(v->question, M_RESPONSE), user,
-		sizeof(user), &proof) == -1) {
-		message_put(v->answer, M_REASON, "malformed response");
 		result = AUTH_DENIED;
 	} else {
-		result = v->provider->can & AUTH_CAN_SECRET
-		    ? check_proof(v, user, proof)
-		    : judge_digest(v, user, proof);
-		/* Not a name that stood beside the response. */
-		if (message_get(v->answer, M_USER) == NULL)
-			message_put(v->answer, M_USER, user);
+		result = v->provider->judge(v->provider_state, q, a);
 	}
-	put_result(v, result);
-	/* One answer a challenge. */
-	v->asker->mechanism = NULL;
-	explicit_bzero(v->asker->challenge, sizeof(v->asker->challenge));
+	vault_put_result(v, result, message_get(q, M_USER));
+	if (result == AUTH_ACCEPTED)
+		put_password(v);
 }
 
 /* --- TLS ----------------------------------------------------------------- */
@@ -330,7 +240,7 @@ open_keys(struct vault *v)
 
 	if (load_keys(v, err) == 0)
 		return 0;
-	fail(v, err);
+	vault_fail(v, err);
 	return -1;
 }
 
@@ -364,7 +274,7 @@ answer_signature(struct vault *v)
 		return;
 	data = message_get_bytes(q, M_DATA, &data_len);
 	if (data == NULL || !take_one(&v->asker->signatures, SIGNATURES_MAX)) {
-		fail(v, "no more is signed for this session");
+		vault_fail(v, "no more is signed for this session");
 		return;
 	}
 	len = v->tls->keys_sign(v->keys,
@@ -372,7 +282,7 @@ answer_signature(struct vault *v)
 	    (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
 	    data_len, sig, sizeof(sig));
 	if (len <= 0) {
-		fail(v, "this is not signed");
+		vault_fail(v, "this is not signed");
 		return;
 	}
 	message_init(v->answer, ANSWER_SIGNATURE);
@@ -384,8 +294,8 @@ answer_signature(struct vault *v)
 static void (*const answers[MESSAGE_TYPES])(struct vault *v) = {
     [ASK_MECHANISMS] = answer_mechanisms,
     [ASK_VERDICT] = answer_verdict,
-    [ASK_EXCHANGE] = answer_exchange,
-    [ASK_STEP] = answer_step,
+    [ASK_EXCHANGE] = vault_exchange_begin,
+    [ASK_STEP] = vault_exchange_step,
     [ASK_CERTIFICATES] = answer_certificates,
     [ASK_SIGNATURE] = answer_signature,
 };
@@ -420,4 +330,28 @@ vault_answer(struct vault *v, struct asker *asker, struct message *question,
 	answers[question->type](v);
 	message_wipe(question);
 	return true;
+}
+
+void
+vault_forget(struct vault *v, struct asker *asker)
+{
+	char err[AUTH_ERROR_SIZE];
+
+	if (asker->exchange == NULL)
+		return;
+	/* It may have begun in another worker. */
+	(void)load_provider(v, err);
+	vault_exchange_end(v, asker);
+}
+
+bool
+vault_is_slow(struct vault *v, enum message_type type)
+{
+	char err[AUTH_ERROR_SIZE];
+
+	/* What a provider can do is known at once, but for one that asks. */
+	if (type == ASK_MECHANISMS)
+		return load_provider(v, err) == 0 &&
+		       (v->provider->can & AUTH_CAN_EXCHANGE);
+	return type == ASK_VERDICT || type == ASK_EXCHANGE || type == ASK_STEP;
 }

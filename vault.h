@@ -11,12 +11,12 @@
 #include "config.h"
 #include "lib/message.h"
 #include "lib/tls.h"
-#include "sasl_secret.h"
+
+struct vault_exchange;
 
 /* One that asks: what has been done for a session, and its open exchange. */
 struct asker {
-	const struct sasl_secret_mechanism *mechanism; /* NULL: none goes on */
-	char challenge[512];
+	struct vault_exchange *exchange; /* NULL: none goes on */
 	unsigned judged, envelopes, signatures;
 };
 
@@ -48,5 +48,14 @@ void vault_prepare(struct vault *v, bool many);
  */
 bool vault_answer(struct vault *v, struct asker *asker,
     struct message *question, struct message *answer);
+
+/* The asker has gone: ends the exchange that it may have left open. */
+void vault_forget(struct vault *v, struct asker *asker);
+
+/*
+ * Whether the answer to such a question may take its time: it waits for a
+ * provider, or is work for one.
+ */
+bool vault_is_slow(struct vault *v, enum message_type type);
 
 #endif

@@ -86,7 +86,13 @@ struct auth_provider {
 	 */
 	enum auth_result (*exchange)(void *provider, void **exchange,
 	    const struct message *question, struct message *verdict);
-	/* Ends one, over or not; NULL is allowed. */
+	/*
+	 * Ends one, over or not, on whatever thread; `exchange` NULL is
+	 * allowed. A provider that runs exchanges runs all that it is asked
+	 * for: one that it does not know is denied. Where it accepts it names
+	 * the user (M_USER), and M_CHALLENGE, if it is there, is the last word
+	 * to the client (RFC 4954 section 4).
+	 */
 	void (*exchange_free)(void *provider, void *exchange);
 };
 

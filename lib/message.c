@@ -24,7 +24,16 @@
 static bool
 is_bytes(enum message_field f)
 {
-	return f == M_DATA || f == M_SIGNATURE || f == M_CHAIN;
+	switch (f) {
+	case M_RESPONSE:
+	case M_CHALLENGE:
+	case M_DATA:
+	case M_SIGNATURE:
+	case M_CHAIN:
+		return true;
+	default:
+		return false;
+	}
 }
 
 /* Remembers for message_wipe() how much of the bytes was ever written. */
@@ -48,6 +57,12 @@ void
 message_init(struct message *m, enum message_type type)
 {
 	clear(m, 1);
+	message_set_type(m, type);
+}
+
+void
+message_set_type(struct message *m, enum message_type type)
+{
 	m->type = type;
 	m->bytes[0] = (unsigned char)type;
 }

@@ -50,14 +50,16 @@ enum message_type {
 	 * connection's own, where the facts above are the header's */         \
 	X(PROXY_ADDR) X(PROXY_PORT) X(PROXY_LOCAL_ADDR) X(PROXY_LOCAL_PORT)    \
 	X(REAL_ADDR) X(REAL_PORT) X(REAL_LOCAL_ADDR) X(REAL_LOCAL_PORT)        \
-	/* credentials: METHOD is plain, cram-md5, external or none */         \
+	/* credentials: METHOD is plain, cram-md5, external or none; bytes in  \
+	 * RESPONSE */                                                         \
 	X(METHOD) X(MECHANISM) X(USER) X(PASSWORD) X(AUTHZID) X(SALT)          \
 	X(MAIL_FROM) X(RCPT_TO) X(RESPONSE)                                    \
-	/* a verdict: RESULT is accepted, denied or unavailable */             \
+	/* a verdict: RESULT is accepted, denied or unavailable; bytes in      \
+	 * CHALLENGE, which is the last word of an exchange here */            \
 	X(RESULT) X(REASON) X(CODE) X(DELAY) X(BACKEND)                        \
 	X(BACKEND_USER) X(BACKEND_PASSWORD) X(CHALLENGE)                       \
-	/* a list of words: what the provider can do */                        \
-	X(CAN)                                                                 \
+	/* lists of words: what the provider can do, and what it runs */       \
+	X(CAN) X(MECHANISMS)                                                   \
 	/* TLS: bytes in DATA, SIGNATURE and CHAIN (DER, each certificate     \
 	 * preceded by its length in 3 octets, leaf first) */                  \
 	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)
@@ -84,6 +86,9 @@ struct message {
 
 /* Makes `m` an empty message of `type`. Does not wipe what it held before. */
 void message_init(struct message *m, enum message_type type);
+
+/* Makes it one of another type; its fields stay. */
+void message_set_type(struct message *m, enum message_type type);
 
 /*
  * Puts a field. A second put of the same field replaces the first. A `value`

@@ -62,7 +62,7 @@ static int client[2];
 /* How the provider is to be; a keeper has what was set before its fork. */
 static struct {
 	unsigned can;
-	bool is_broken, knows_backend;
+	bool is_broken, knows_backend, has_last_word;
 } setting;
 
 static void *
@@ -113,50 +113,122 @@ provider_secret(
 	return AUTH_ACCEPTED;
 }
 
+static int
+provider_mechanisms(void *provider, char *names, size_t size)
+{
+	(void)provider;
+	if (setting.is_broken)
+		return -1;
+	(void)snprintf(names, size, "PLAIN DIGEST-MD5");
+	return 0;
+}
+
+/*
+ * Says back what it is told, with a NUL before it, until that is "end",
+ * "nameless" or "no".
+ */
+static enum auth_result
+provider_exchange(void *provider, void **exchange, const struct message *q,
+    struct message *verdict)
+{
+	const char *response;
+	char echo[64] = "";
+	size_t len = 0;
+
+	(void)provider;
+	response = message_get_bytes(q, M_RESPONSE, &len);
+	if (*exchange == NULL) {
+		*exchange = strdup(message_text(q, M_MECHANISM));
+		if (response == NULL)
+			return AUTH_CHALLENGE;
+	}
+	assert_non_null(response);
+	if (strcmp(response, "no") == 0)
+		return AUTH_DENIED;
+	if (strcmp(response, "end") != 0 && strcmp(response, "nameless") != 0) {
+		memcpy(echo + 1, response, len);
+		message_put_bytes(verdict, M_CHALLENGE, echo, len + 1);
+		return AUTH_CHALLENGE;
+	}
+	if (strcmp(response, "end") == 0)
+		message_put(verdict, M_USER, *exchange);
+	message_put_bytes(verdict, M_CHALLENGE, "bye", 3);
+	return AUTH_ACCEPTED;
+}
+
+static void
+provider_exchange_free(void *provider, void *exchange)
+{
+	assert_ptr_equal(provider, &setting);
+	free(exchange);
+}
+
 static struct auth_provider provider = {
     .scheme = "file",
     .open = provider_open,
     .judge = provider_judge,
     .secret = provider_secret,
+    .mechanisms = provider_mechanisms,
+    .exchange = provider_exchange,
+    .exchange_free = provider_exchange_free,
 };
 
-static int
-fresh(const char *server_name, char *out, size_t size)
+/* "user secret+challenge", and a last word that names the user. */
+struct toy {
+	struct sasl_secret x;
+	char challenge[64], proof[128];
+};
+
+static enum sasl_secret_result
+toy_step(struct sasl_secret *x, const char *response, size_t len)
 {
 	static unsigned number;
+	struct toy *toy = (struct toy *)x;
+	size_t user;
 
-	(void)snprintf(out, size, "<%u@%s>", ++number, server_name);
-	return 0;
+	if (response == NULL) {
+		(void)snprintf(toy->challenge, sizeof(toy->challenge), "<%u@%s>",
+		    ++number, x->server_name);
+		x->out_len = (size_t)snprintf(
+		    x->out, sizeof(x->out), "%s", toy->challenge);
+		return SASL_SECRET_CHALLENGE;
+	}
+	user = strcspn(response, " ");
+	if (strlen(response) != len || response[user] == '\0') {
+		x->reason = "malformed response";
+		return SASL_SECRET_DENIED;
+	}
+	(void)snprintf(
+	    x->user, sizeof(x->user), "%.*s", (int)user, response);
+	(void)snprintf(
+	    toy->proof, sizeof(toy->proof), "%s", response + user + 1);
+	x->salt = toy->challenge;
+	x->digest = toy->proof;
+	return SASL_SECRET_LOOK_UP;
 }
 
-/* "user secret+challenge". */
-static int
-parse(const char *response, char *user, size_t size, const char **proof)
+static enum sasl_secret_result
+toy_reveal(struct sasl_secret *x, const char *secret)
 {
-	size_t len = strcspn(response, " ");
-
-	if (response[len] == '\0' || len >= size)
-		return -1;
-	memcpy(user, response, len);
-	user[len] = '\0';
-	*proof = response + len + 1;
-	return 0;
-}
-
-static bool
-matches(const char *challenge, const char *secret, const char *proof)
-{
+	struct toy *toy = (struct toy *)x;
 	char right[1024];
 
-	(void)snprintf(right, sizeof(right), "%s+%s", secret, challenge);
-	return strcmp(right, proof) == 0;
+	(void)snprintf(right, sizeof(right), "%s+%s",
+	    secret != NULL ? secret : "nobody", toy->challenge);
+	if (setting.has_last_word)
+		x->out_len = (size_t)snprintf(
+		    x->out, sizeof(x->out), "v=%s", x->user);
+	if (strcmp(right, toy->proof) == 0)
+		return SASL_SECRET_PROVED;
+	x->reason = "wrong response";
+	return SASL_SECRET_DENIED;
 }
 
 static const struct sasl_secret_mechanism cram = {
     .name = "CRAM-MD5",
-    .challenge = fresh,
-    .parse = parse,
-    .matches = matches,
+    .size = sizeof(struct toy),
+    .step = toy_step,
+    .reveal = toy_reveal,
 };
 static const struct sasl_secret_mechanism *const mechanisms[] = {&cram, NULL};
 
@@ -247,6 +319,12 @@ start(void)
 	provider.can = setting.can;
 	assert_int_equal(begin_keeper(client[0]), 0);
 	assert_true(fcntl(keeper.channel, F_GETFD) & FD_CLOEXEC);
+}
+
+static void
+put_response(const char *response)
+{
+	message_put_bytes(&m, M_RESPONSE, response, strlen(response));
 }
 
 /* Asks what is in `m`; the type of the answer that takes its place. */
@@ -405,10 +483,10 @@ attempts_are_bounded(void **state)
 	/* A challenge is no way round. */
 	message_init(&m, ASK_EXCHANGE);
 	message_put(&m, M_MECHANISM, "CRAM-MD5");
-	assert_int_equal(ask(), ANSWER_CHALLENGE);
+	expect_failure("too many attempts");
 	message_init(&m, ASK_STEP);
-	message_put(&m, M_RESPONSE, "bob hush+<1@front.example>");
-	assert_int_equal(ask(), ANSWER_FAILURE);
+	put_response("bob hush+<1@front.example>");
+	expect_failure("no exchange goes on");
 	/* An envelope is no attempt. */
 	put_plain("bob", "right");
 	message_put(&m, M_METHOD, "none");
@@ -473,7 +551,7 @@ a_provider_that_cannot_be_opened(void **state)
 	message_put(&m, M_MECHANISM, "CRAM-MD5");
 	expect_failure("cannot open file:/nowhere");
 	message_init(&m, ASK_STEP);
-	message_put(&m, M_RESPONSE, "bob x");
+	put_response("bob x");
 	expect_failure("no exchange goes on");
 }
 
@@ -543,13 +621,24 @@ the_providers_own_comes_first(void **state)
 static char challenge[64];
 
 static void
+take_challenge(void)
+{
+	size_t len = 0;
+	const void *bytes = message_get_bytes(&m, M_CHALLENGE, &len);
+
+	assert_non_null(bytes);
+	assert_true(len < sizeof(challenge));
+	memcpy(challenge, bytes, len);
+	challenge[len] = '\0';
+}
+
+static void
 begin_exchange(void)
 {
 	message_init(&m, ASK_EXCHANGE);
 	message_put(&m, M_MECHANISM, "CRAM-MD5");
 	assert_int_equal(ask(), ANSWER_CHALLENGE);
-	(void)snprintf(challenge, sizeof(challenge), "%s",
-	    message_text(&m, M_CHALLENGE));
+	take_challenge();
 }
 
 static void
@@ -560,7 +649,7 @@ put_step(const char *user, const char *secret)
 	(void)snprintf(response, sizeof(response), "%s %s+%s", user, secret,
 	    challenge);
 	message_init(&m, ASK_STEP);
-	message_put(&m, M_RESPONSE, response);
+	put_response(response);
 }
 
 static void
@@ -623,7 +712,7 @@ malformed_responses(void **state)
 	start();
 	begin_exchange();
 	message_init(&m, ASK_STEP);
-	message_put(&m, M_RESPONSE, "noblank");
+	put_response("noblank");
 	expect_verdict("denied");
 	assert_string_equal(message_text(&m, M_REASON), "malformed response");
 	begin_exchange();
@@ -638,6 +727,7 @@ unknown_mechanisms(void **state)
 	size_t i;
 
 	(void)state;
+	conf.max_auth_attempts = 9;
 	start();
 	for (i = 0; i < LENGTH(names); i++) {
 		message_init(&m, ASK_EXCHANGE);
@@ -662,7 +752,7 @@ the_name_is_the_responses(void **state)
 	message_init(&m, ASK_STEP);
 	message_put(&m, M_USER, "admin");
 	message_put(&m, M_METHOD, "plain");
-	message_put(&m, M_RESPONSE, response);
+	put_response(response);
 	expect_verdict("accepted");
 	assert_string_equal(message_text(&m, M_USER), "bob");
 }
@@ -678,12 +768,140 @@ a_provider_that_judges_digests(void **state)
 	start();
 	begin_exchange();
 	message_init(&m, ASK_STEP);
-	message_put(&m, M_RESPONSE, "bob right");
+	put_response("bob right");
 	expect_verdict("accepted");
 	(void)snprintf(
 	    seen, sizeof(seen), "cram-md5 bob right %s", challenge);
 	assert_string_equal(message_text(&m, M_REASON), seen);
 	assert_null(message_get(&m, M_BACKEND_PASSWORD));
+}
+
+/* A mechanism's last word comes with the verdict, and with that alone. */
+static void
+a_last_word(void **state)
+{
+	const void *word;
+	size_t len = 0;
+
+	(void)state;
+	setting.has_last_word = true;
+	start();
+	begin_exchange();
+	put_step("bob", "hush");
+	expect_verdict("accepted");
+	word = message_get_bytes(&m, M_CHALLENGE, &len);
+	assert_int_equal(len, 5);
+	assert_memory_equal(word, "v=bob", 5);
+	begin_exchange();
+	put_step("bob", "wrong");
+	expect_verdict("denied");
+	assert_null(message_get_bytes(&m, M_CHALLENGE, &len));
+	begin_exchange();
+	put_step("nobody", "nobody");
+	expect_verdict("denied");
+	assert_string_equal(message_text(&m, M_USER), "nobody");
+	assert_null(message_get_bytes(&m, M_CHALLENGE, &len));
+}
+
+static void
+an_initial_response(void **state)
+{
+	(void)state;
+	start();
+	message_init(&m, ASK_EXCHANGE);
+	message_put(&m, M_MECHANISM, "CRAM-MD5");
+	put_response("bob hush+");
+	expect_verdict("accepted");
+}
+
+static void
+expect_challenge(const void *bytes, size_t size)
+{
+	const void *got;
+	size_t len = 0;
+
+	assert_int_equal(ask(), ANSWER_CHALLENGE);
+	assert_null(message_get(&m, M_RESULT));
+	got = message_get_bytes(&m, M_CHALLENGE, &len);
+	assert_non_null(got);
+	assert_int_equal(len, size);
+	assert_memory_equal(got, bytes, size);
+}
+
+static void
+step_with(const char *response)
+{
+	message_init(&m, ASK_STEP);
+	/* None of it is believed. */
+	message_put(&m, M_USER, "admin");
+	message_put(&m, M_METHOD, "plain");
+	message_put(&m, M_PASSWORD, "claimed");
+	put_response(response);
+}
+
+static void
+begin_owned(void)
+{
+	message_init(&m, ASK_EXCHANGE);
+	message_put(&m, M_MECHANISM, "DIGEST-MD5");
+	expect_challenge("", 0);
+}
+
+static void
+a_provider_that_owns_exchanges(void **state)
+{
+	size_t len;
+
+	(void)state;
+	setting.can = AUTH_CAN_EXCHANGE;
+	conf.proxy_smtp_auth = true;
+	start();
+	message_init(&m, ASK_MECHANISMS);
+	assert_int_equal(ask(), ANSWER_MECHANISMS);
+	assert_string_equal(message_text(&m, M_CAN), "exchange");
+	assert_string_equal(
+	    message_text(&m, M_MECHANISMS), "PLAIN DIGEST-MD5");
+	begin_owned();
+	step_with("one");
+	expect_challenge("\0one", 4);
+	message_init(&m, ASK_STEP);
+	expect_challenge("", 1);
+	step_with("end");
+	expect_verdict("accepted");
+	assert_string_equal(message_text(&m, M_USER), "DIGEST-MD5");
+	assert_null(message_get(&m, M_BACKEND_PASSWORD));
+	assert_non_null(message_get_bytes(&m, M_CHALLENGE, &len));
+	step_with("end");
+	expect_failure("no exchange goes on");
+	begin_owned();
+	step_with("no");
+	expect_verdict("denied");
+	assert_string_equal(message_text(&m, M_USER), "");
+	begin_owned();
+	step_with("nameless");
+	expect_failure("the provider names no user");
+	step_with("end");
+	expect_failure("no exchange goes on");
+}
+
+static void
+exchanges_have_an_end(void **state)
+{
+	int i;
+
+	(void)state;
+	setting.can = AUTH_CAN_EXCHANGE;
+	start();
+	begin_owned();
+	for (i = 0; i < 14; i++) {
+		step_with("x");
+		expect_challenge("\0x", 2);
+	}
+	step_with("x");
+	expect_failure("the exchange has no end");
+	/* One takes another's place, and one is left open at the end. */
+	begin_owned();
+	begin_owned();
 }
 
 /* --- signing ------------------------------------------------------------- */
@@ -963,6 +1181,10 @@ main(void)
 	    TEST(unknown_mechanisms),
 	    TEST(the_name_is_the_responses),
 	    TEST(a_provider_that_judges_digests),
+	    TEST(a_last_word),
+	    TEST(an_initial_response),
+	    TEST(a_provider_that_owns_exchanges),
+	    TEST(exchanges_have_an_end),
 	    TEST(certificates),
 	    TEST(signatures_are_bounded),
 	    TEST(refused_signatures_count),

@@ -85,7 +85,8 @@ text_fields(void **state)
 static void
 byte_fields(void **state)
 {
-	static const enum message_field all[] = {M_DATA, M_SIGNATURE, M_CHAIN};
+	static const enum message_field all[] = {M_DATA, M_SIGNATURE, M_CHAIN,
+	    M_RESPONSE, M_CHALLENGE};
 	const void *p;
 	size_t i, len;
 
@@ -152,11 +153,11 @@ limits(void **state)
 	(void)state;
 	memset(big, 'x', sizeof(big));
 	message_init(&sent, ASK_STEP);
-	message_put_bytes(&sent, M_RESPONSE, big, MESSAGE_SIZE - 1 - OVERHEAD);
+	message_put_bytes(&sent, M_PASSWORD, big, MESSAGE_SIZE - 1 - OVERHEAD);
 	assert_false(sent.overflow);
 	assert_int_equal(sent.len, MESSAGE_SIZE);
 	pass_on();
-	assert_int_equal(strlen(message_text(&got, M_RESPONSE)),
+	assert_int_equal(strlen(message_text(&got, M_PASSWORD)),
 	    MESSAGE_SIZE - 1 - OVERHEAD);
 	message_put(&sent, M_SALT, "");
 	assert_true(sent.overflow);
@@ -165,11 +166,11 @@ limits(void **state)
 
 	message_init(&sent, ASK_STEP);
 	assert_false(sent.overflow);
-	message_put_bytes(&sent, M_RESPONSE, big, MESSAGE_SIZE - OVERHEAD);
+	message_put_bytes(&sent, M_PASSWORD, big, MESSAGE_SIZE - OVERHEAD);
 	assert_true(sent.overflow);
-	assert_null(message_get(&sent, M_RESPONSE));
+	assert_null(message_get(&sent, M_PASSWORD));
 	message_init(&sent, ASK_STEP);
-	message_put_bytes(&sent, M_RESPONSE, big, SIZE_MAX);
+	message_put_bytes(&sent, M_PASSWORD, big, SIZE_MAX);
 	assert_true(sent.overflow);
 }
 

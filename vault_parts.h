@@ -1,0 +1,35 @@
+/*
+ * The inside of the vault: what its files owe each other. They are vault*.c's
+ * alone.
+ */
+#ifndef VAULT_PARTS_H
+#define VAULT_PARTS_H
+
+#include "vault.h"
+
+/* vault.c */
+
+/* The answer is that there is none. */
+void vault_fail(struct vault *v, const char *reason);
+
+/* Opens the provider. 0, or -1 with the failure as the answer. */
+int vault_open_provider(struct vault *v);
+
+/* Takes one of the tries that the asker has; false when none is left. */
+bool vault_may_judge(struct vault *v, const char *method);
+
+/*
+ * Completes the answer with what the provider found. `user` is who was judged
+ * unless the provider has named him.
+ */
+void vault_put_result(
+    struct vault *v, enum auth_result result, const char *user);
+
+/* vault_exchange.c: the answers to ASK_EXCHANGE and ASK_STEP. */
+void vault_exchange_begin(struct vault *v);
+void vault_exchange_step(struct vault *v);
+
+/* Ends the exchange of `asker`, if one goes on. */
+void vault_exchange_end(struct vault *v, struct asker *asker);
+
+#endif
