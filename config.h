@@ -79,7 +79,7 @@ struct config {
 	/* credentials */
 	const char *auth_provider; /* "" for none */
 	struct config_list auth_http_header; /* "Name: value" each */
-	int64_t auth_http_timeout;
+	int64_t auth_timeout;
 	/* upstream */
 	struct config_list backend; /* host:port, [v6]:port, unix:/path */
 	enum config_xclient xclient;

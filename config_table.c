@@ -169,9 +169,10 @@ const struct directive config_table_rows[] = {
 	"headers to add to each question: \"Name value\" or \"Name: value\"",
 	&config_types_list, FIELD(auth_http_header), .fallback = "",
 	.clean = config_clean_header, .secret = true},
-    {"auth_http_timeout", credentials, "TIME", "how long the answer may take",
-	&config_types_time, FIELD(auth_http_timeout), .fallback = "60s",
-	TIMEOUT},
+    {"auth_timeout", credentials, "TIME", "how long a judgement may take",
+	&config_types_time, FIELD(auth_timeout), .fallback = "60s", TIMEOUT},
+    {"auth_http_timeout", credentials, "TIME", "nginx's name for auth_timeout",
+	&config_types_time, FIELD(auth_timeout), TIMEOUT},
 
     {"backend", upstream, "ADDRESS...",
 	"mail servers, the next where one fails: host:port, [IPv6]:port or\n"

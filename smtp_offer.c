@@ -60,7 +60,7 @@ smtp_offer_facts(struct session *s, struct message *m)
 int64_t
 smtp_offer_deadline(const struct session *s)
 {
-	return clock_in(s->conf->auth_http_timeout + AUTH_GRACE);
+	return clock_in(s->conf->auth_timeout + AUTH_GRACE);
 }
 
 static void

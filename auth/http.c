@@ -1,7 +1,7 @@
 /*
  * nginx's auth_http protocol: a question is the headers of one GET request, an
  * answer the headers of its reply. Only a keeper loads it; it blocks, by
- * auth_http_timeout. It asks again when the server says WAIT, and does not
+ * auth_timeout. It asks again when the server says WAIT, and does not
  * retry, delay a client, or talk to a backend. What differs from nginx stands
  * in the files that see to it (auth/http.h lists them).
  */
@@ -38,7 +38,7 @@ wait_turn(struct http_answer *a, int64_t deadline)
 
 	if (until >= deadline) {
 		http_answer_fail(
-		    a, "Auth-Status: WAIT beyond auth_http_timeout");
+		    a, "Auth-Status: WAIT beyond auth_timeout");
 		return -1;
 	}
 	while ((left = clock_left(until)) > 0)
@@ -58,7 +58,7 @@ static enum auth_result
 judge(void *provider, const struct message *question, struct message *verdict)
 {
 	struct http *p = provider;
-	int64_t deadline = clock_in(p->conf->auth_http_timeout);
+	int64_t deadline = clock_in(p->conf->auth_timeout);
 	enum auth_result result;
 	struct http_question q;
 	struct http_answer a;

@@ -195,7 +195,7 @@ begin(void **state)
 {
 	(void)state;
 	memset(&conf, 0, sizeof(conf));
-	conf.auth_http_timeout = 3000;
+	conf.auth_timeout = 3000;
 	server.accepted = 0;
 	message_init(&question, ASK_VERDICT);
 	message_put(&question, M_METHOD, "plain");
@@ -656,7 +656,7 @@ does_not_wait_for_ever(void **state)
 	int64_t began = clock_ms();
 
 	(void)state;
-	conf.auth_http_timeout = 1500;
+	conf.auth_timeout = 1500;
 	assert_unavailable(
 	    ASK({HEAD "Auth-Status: WAIT\r\nAuth-Wait: 0\r\n\r\n", KEEP, NULL},
 		{HEAD "Auth-Status: WAIT\r\nAuth-Wait: 1\r\n\r\n", KEEP, NULL},
@@ -811,7 +811,7 @@ gives_up_on_a_silent_server(void **state)
 	size_t i;
 
 	(void)state;
-	conf.auth_http_timeout = 200;
+	conf.auth_timeout = 200;
 	for (i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
 		began = clock_ms();
 		assert_unavailable(ASK({starts[i], HANG, NULL}));
@@ -907,7 +907,7 @@ finds_no_server(void **state)
 	/* one that speaks no TLS */
 	(void)snprintf(
 	    value, sizeof(value), "https://127.0.0.1:%d/", server.port);
-	conf.auth_http_timeout = 300;
+	conf.auth_timeout = 300;
 	provider = open_value(value);
 	assert_non_null(provider);
 	assert_unavailable(ASK({YES, KEEP, NULL}));

@@ -402,6 +402,18 @@ test_auth_http(void **state)
 }
 
 static void
+test_auth_timeout(void **state)
+{
+	(void)state;
+	good("--auth-http-timeout", "2s", NULL);
+	assert_int_equal(conf.auth_timeout, 2000);
+	good("--auth-timeout", "3s", NULL);
+	assert_int_equal(conf.auth_timeout, 3000);
+	bad(CONFIG_BAD, "means the same as", "--auth-timeout", "3s",
+	    "--auth-http-timeout", "2s", NULL);
+}
+
+static void
 test_headers(void **state)
 {
 	(void)state;
@@ -853,7 +865,7 @@ count_options(void)
 
 /*
  * Each name once, each with a line of help below a group's title, none wider
- * than a terminal. --check has all names but that of auth_http.
+ * than a terminal. --check has none that nginx has for a row.
  */
 static void
 test_help(void **state)
@@ -951,6 +963,7 @@ main(void)
 	    cmocka_unit_test_setup(test_backends, setup),
 	    cmocka_unit_test_setup(test_providers, setup),
 	    cmocka_unit_test_setup(test_auth_http, setup),
+	    cmocka_unit_test_setup(test_auth_timeout, setup),
 	    cmocka_unit_test_setup(test_headers, setup),
 	    cmocka_unit_test_setup(test_arguments, setup),
 	    cmocka_unit_test_setup(test_help_wins, setup),
