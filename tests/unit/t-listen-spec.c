@@ -92,7 +92,7 @@ bad(void **state)
 	    "[127.0.0.1]:25", "[::1]x:25", "[fe80::1%lo]:25", "[*]:25", "**:25",
 	    "unix:", "unix:x", "unix:run/x", "UNIX:/x", "25 tls", "25 ssl=1",
 	    "25 backlog", "25 backlog=", "25 backlog=0", "25 backlog=65536",
-	    "25 backlog=x", "25 proxy_protocol", "25 \"ssl", "\"25", "25 26"};
+	    "25 backlog=x", "25 proxy_protocol=on", "25 \"ssl", "\"25", "25 26"};
 	struct listen_spec spec;
 	const char *wrong;
 	size_t i;
