@@ -84,7 +84,8 @@ MAIN = \
 	starttls \
 	upstream \
 	vault \
-	vault_exchange
+	vault_exchange \
+	vault_tls
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = systemd tls sasl-secret auth-file auth-http
 systemd_SRC  = lib/systemd
@@ -163,7 +164,7 @@ t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log li
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper vault vault_exchange lib/sandbox lib/message lib/text lib/tls_load
+t-keeper      = keeper vault vault_tls vault_exchange lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)

@@ -11,9 +11,6 @@
 
 #include "vault_parts.h"
 
-/* One handshake a session; one more for a client that tries it twice. */
-#define SIGNATURES_MAX 2
-
 /* Recipients shown to a provider that routes, with `none`. */
 #define ENVELOPES_MAX 1000
 
@@ -136,9 +133,8 @@ put_password(struct vault *v)
 		message_put(a, M_BACKEND_USER, message_get(a, M_USER));
 }
 
-/* Counts up to `max`, and stays there however often it is asked. */
-static bool
-take_one(unsigned *count, unsigned max)
+bool
+vault_take_one(unsigned *count, unsigned max)
 {
 	if (*count >= max)
 		return false;
@@ -150,8 +146,8 @@ bool
 vault_may_judge(struct vault *v, const char *method)
 {
 	if (strcmp(method, "none") == 0)
-		return take_one(&v->asker->envelopes, ENVELOPES_MAX);
-	return take_one(&v->asker->judged, v->conf->max_auth_attempts);
+		return vault_take_one(&v->asker->envelopes, ENVELOPES_MAX);
+	return vault_take_one(&v->asker->judged, v->conf->max_auth_attempts);
 }
 
 static const struct {
@@ -216,79 +212,6 @@ answer_verdict(struct vault *v)
 		put_password(v);
 }
 
-/* --- TLS ----------------------------------------------------------------- */
-
-static int
-load_keys(struct vault *v, char *err)
-{
-	if (v->keys != NULL)
-		return 0;
-	v->tls = tls_load(err);
-	if (v->tls != NULL)
-		v->keys = v->tls->keys_load(v->conf->ssl_certificate.word,
-		    v->conf->ssl_certificate_key.word,
-		    v->conf->ssl_certificate.count, v->conf->ssl_password_file,
-		    err);
-	return v->keys != NULL ? 0 : -1;
-}
-
-/* 0, or -1 with the failure as the answer. */
-static int
-open_keys(struct vault *v)
-{
-	char err[TLS_ERROR_SIZE] = "";
-
-	if (load_keys(v, err) == 0)
-		return 0;
-	vault_fail(v, err);
-	return -1;
-}
-
-static void
-answer_certificates(struct vault *v)
-{
-	unsigned char chain[TLS_MAX_CHAIN];
-	ssize_t len;
-
-	if (open_keys(v) == -1)
-		return;
-	len = v->tls->keys_certificates(v->keys,
-	    (unsigned)message_get_number(
-		v->question, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
-	    chain, sizeof(chain));
-	message_init(v->answer, ANSWER_CERTIFICATES);
-	if (len > 0)
-		message_put_bytes(v->answer, M_CHAIN, chain, (size_t)len);
-}
-
-static void
-answer_signature(struct vault *v)
-{
-	unsigned char sig[TLS_MAX_SIGNATURE];
-	const struct message *q = v->question;
-	const void *data;
-	size_t data_len = 0;
-	ssize_t len;
-
-	if (open_keys(v) == -1)
-		return;
-	data = message_get_bytes(q, M_DATA, &data_len);
-	if (data == NULL || !take_one(&v->asker->signatures, SIGNATURES_MAX)) {
-		vault_fail(v, "no more is signed for this session");
-		return;
-	}
-	len = v->tls->keys_sign(v->keys,
-	    (unsigned)message_get_number(q, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
-	    (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
-	    data_len, sig, sizeof(sig));
-	if (len <= 0) {
-		vault_fail(v, "this is not signed");
-		return;
-	}
-	message_init(v->answer, ANSWER_SIGNATURE);
-	message_put_bytes(v->answer, M_SIGNATURE, sig, (size_t)len);
-}
-
 /* --- the questions ------------------------------------------------------- */
 
 static void (*const answers[MESSAGE_TYPES])(struct vault *v) = {
@@ -296,8 +219,8 @@ static void (*const answers[MESSAGE_TYPES])(struct vault *v) = {
     [ASK_VERDICT] = answer_verdict,
     [ASK_EXCHANGE] = vault_exchange_begin,
     [ASK_STEP] = vault_exchange_step,
-    [ASK_CERTIFICATES] = answer_certificates,
-    [ASK_SIGNATURE] = answer_signature,
+    [ASK_CERTIFICATES] = vault_certificates,
+    [ASK_SIGNATURE] = vault_signature,
 };
 
 void
@@ -315,7 +238,7 @@ vault_prepare(struct vault *v, bool many)
 	if (v->conf->ssl_certificate.count > 0 &&
 	    (many || (v->conf->socket & CONFIG_SOCKET_SSL) ||
 		v->conf->starttls == CONFIG_STARTTLS_ONLY))
-		(void)load_keys(v, err);
+		(void)vault_load_keys(v, err);
 }
 
 bool

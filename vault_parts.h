@@ -25,6 +25,16 @@ bool vault_may_judge(struct vault *v, const char *method);
 void vault_put_result(
     struct vault *v, enum auth_result result, const char *user);
 
+/* Counts up to `max`, and stays there: false when it was there already. */
+bool vault_take_one(unsigned *count, unsigned max);
+
+/* vault_tls.c: the answers to ASK_CERTIFICATES and ASK_SIGNATURE. */
+void vault_certificates(struct vault *v);
+void vault_signature(struct vault *v);
+
+/* Loads the keys unless they are. 0, or -1 with a line in `err`. */
+int vault_load_keys(struct vault *v, char *err);
+
 /* vault_exchange.c: the answers to ASK_EXCHANGE and ASK_STEP. */
 void vault_exchange_begin(struct vault *v);
 void vault_exchange_step(struct vault *v);

@@ -1,0 +1,82 @@
+/*
+ * What a session asks of the keeper for its handshake: certificates, which are
+ * public, and signatures, of which it gets as many as one handshake needs.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "vault_parts.h"
+
+/* One handshake a session; one more for a client that tries it twice. */
+#define SIGNATURES_MAX 2
+
+int
+vault_load_keys(struct vault *v, char *err)
+{
+	if (v->keys != NULL)
+		return 0;
+	v->tls = tls_load(err);
+	if (v->tls != NULL)
+		v->keys = v->tls->keys_load(v->conf->ssl_certificate.word,
+		    v->conf->ssl_certificate_key.word,
+		    v->conf->ssl_certificate.count, v->conf->ssl_password_file,
+		    err);
+	return v->keys != NULL ? 0 : -1;
+}
+
+/* 0, or -1 with the failure as the answer. */
+static int
+open_keys(struct vault *v)
+{
+	char err[TLS_ERROR_SIZE] = "";
+
+	if (vault_load_keys(v, err) == 0)
+		return 0;
+	vault_fail(v, err);
+	return -1;
+}
+
+void
+vault_certificates(struct vault *v)
+{
+	unsigned char chain[TLS_MAX_CHAIN];
+	ssize_t len;
+
+	if (open_keys(v) == -1)
+		return;
+	len = v->tls->keys_certificates(v->keys,
+	    (unsigned)message_get_number(
+		v->question, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
+	    chain, sizeof(chain));
+	message_init(v->answer, ANSWER_CERTIFICATES);
+	if (len > 0)
+		message_put_bytes(v->answer, M_CHAIN, chain, (size_t)len);
+}
+
+void
+vault_signature(struct vault *v)
+{
+	unsigned char sig[TLS_MAX_SIGNATURE];
+	const struct message *q = v->question;
+	const void *data;
+	size_t data_len = 0;
+	ssize_t len;
+
+	if (open_keys(v) == -1)
+		return;
+	data = message_get_bytes(q, M_DATA, &data_len);
+	if (data == NULL || !vault_take_one(&v->asker->signatures, SIGNATURES_MAX)) {
+		vault_fail(v, "no more is signed for this session");
+		return;
+	}
+	len = v->tls->keys_sign(v->keys,
+	    (unsigned)message_get_number(q, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
+	    (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
+	    data_len, sig, sizeof(sig));
+	if (len <= 0) {
+		vault_fail(v, "this is not signed");
+		return;
+	}
+	message_init(v->answer, ANSWER_SIGNATURE);
+	message_put_bytes(v->answer, M_SIGNATURE, sig, (size_t)len);
+}
