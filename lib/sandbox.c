@@ -73,6 +73,19 @@ static const char *const readable[] = {
     "/etc/host.conf",
 };
 
+/* What the directives add to them, for the next rules that are made. */
+#define ALLOWED_MAX 16
+
+static const char *allowed[ALLOWED_MAX];
+static size_t allowed_count;
+
+void
+sandbox_allow(const char *path)
+{
+	if (path[0] != '\0' && allowed_count < ALLOWED_MAX)
+		allowed[allowed_count++] = path;
+}
+
 static void
 allow_read(int ruleset, const char *path, uint64_t access)
 {
@@ -141,6 +154,8 @@ make_rules(void)
 		return -1;
 	for (i = 0; i < sizeof(readable) / sizeof(readable[0]); i++)
 		allow_read(ruleset, readable[i], reading);
+	for (i = 0; i < allowed_count; i++)
+		allow_read(ruleset, allowed[i], reading);
 	allow_modules(ruleset, reading);
 	return ruleset;
 }
@@ -150,8 +165,10 @@ static int prepared_rules = -1;
 void
 sandbox_prepare(void)
 {
-	if (prepared_rules == -1)
-		prepared_rules = make_rules();
+	if (prepared_rules != -1)
+		(void)close(prepared_rules);
+	prepared_rules = make_rules();
+	allowed_count = 0;
 }
 
 bool
@@ -161,7 +178,8 @@ sandbox_session(void)
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		return false;
-	sandbox_prepare();
+	if (prepared_rules == -1)
+		sandbox_prepare();
 	if (prepared_rules == -1)
 		return false;
 	done = syscall(SYS_landlock_restrict_self, prepared_rules, 0) == 0;

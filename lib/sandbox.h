@@ -19,8 +19,15 @@ void sandbox_private(void);
 int sandbox_become(const char *user, char *err, size_t err_size);
 
 /*
+ * A file or directory of public things that a session may read; before
+ * sandbox_prepare(), which forgets it. `path` is kept until then; "" is none.
+ */
+void sandbox_allow(const char *path);
+
+/*
  * For a process that forks sessions: makes their Landlock rules once, so that
- * sandbox_session() has only to put them in force.
+ * sandbox_session() has only to put them in force. Made anew, with what was
+ * allowed since, by each further call.
  */
 void sandbox_prepare(void);
 
