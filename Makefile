@@ -91,7 +91,7 @@ MODULES   = systemd tls sasl-secret auth-file auth-http
 systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
-	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme
+	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_verify
 tls_LIBS  = -lssl -lcrypto
 sasl-secret_SRC  = sasl_secret sasl_cram lib/text
 sasl-secret_LIBS = -lcrypto

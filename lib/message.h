@@ -50,6 +50,10 @@ enum message_type {
 	 * connection's own, where the facts above are the header's */         \
 	X(PROXY_ADDR) X(PROXY_PORT) X(PROXY_LOCAL_ADDR) X(PROXY_LOCAL_PORT)    \
 	X(REAL_ADDR) X(REAL_PORT) X(REAL_LOCAL_ADDR) X(REAL_LOCAL_PORT)        \
+	/* of its certificate, when it was asked for: VERIFY as nginx has it, \
+	 * CERTIFICATE in PEM */                                              \
+	X(TLS_VERIFY) X(TLS_SUBJECT) X(TLS_ISSUER) X(TLS_SERIAL)               \
+	X(TLS_FINGERPRINT) X(TLS_CERTIFICATE)                                  \
 	/* credentials: METHOD is plain, cram-md5, external or none; bytes in  \
 	 * RESPONSE */                                                         \
 	X(METHOD) X(MECHANISM) X(USER) X(PASSWORD) X(AUTHZID) X(SALT)          \

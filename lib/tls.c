@@ -13,6 +13,7 @@
 #include "lib/tls_keys.h"
 #include "lib/tls_server.h"
 #include "lib/tls_settings.h"
+#include "lib/tls_verify.h"
 
 #include "lib/tls.h"
 
@@ -23,6 +24,7 @@ struct tls {
 	bool broken; /* OpenSSL must not be asked anything more */
 	bool starved; /* what is buffered is no whole record: read() waits */
 	struct tls_facts facts;
+	struct tls_client *client; /* what facts.client leads to */
 	char server_name[NAME_SIZE];
 	char error[TLS_ERROR_SIZE];
 };
@@ -33,6 +35,7 @@ connection_free(struct tls *tls)
 	if (tls == NULL)
 		return;
 	SSL_free(tls->ssl);
+	free(tls->client);
 	free(tls);
 }
 
@@ -150,6 +153,12 @@ handshake(struct tls *tls)
 	if (result != 1)
 		return outcome(tls, result);
 	take_server_name(tls);
+	/* Not known would be taken for not asked for. */
+	if (tls_verify_client(tls->ssl, &tls->client) == -1) {
+		(void)snprintf(tls->error, sizeof(tls->error), "out of memory");
+		return broken(tls);
+	}
+	tls->facts.client = tls->client;
 	tls->facts.protocol = SSL_get_version(tls->ssl);
 	tls->facts.cipher = SSL_get_cipher_name(tls->ssl);
 	tls->facts.server_name = tls->server_name;

@@ -24,6 +24,11 @@ struct tls_keys;   /* private keys and their certificates, in a keeper */
 #define TLS_MAX_CHAIN	   20000
 #define TLS_ERROR_SIZE	   256
 
+/* Of what a client's certificate says; what is longer is left out. */
+#define TLS_NAME_SIZE	     1024
+#define TLS_IDENTITY_SIZE    256
+#define TLS_CERTIFICATE_SIZE 12288
+
 /* The kinds of signature, named as TLS 1.3 names them (RFC 8446 4.2.3). */
 enum tls_scheme {
 	TLS_RSA_PKCS1_SHA256 = 0x0401,
@@ -38,12 +43,25 @@ enum tls_scheme {
 	TLS_ED25519 = 0x0807
 };
 
+/* nginx's ssl_verify_client: whether clients are asked for a certificate. */
+enum tls_verify {
+	TLS_VERIFY_OFF,
+	TLS_VERIFY_ON,	     /* and must have one */
+	TLS_VERIFY_OPTIONAL, /* and one that they have must be good */
+	TLS_VERIFY_OPTIONAL_NO_CA /* the same, but its CA may be unknown */
+};
+
 /* nginx's ssl_* directives, as text; "" or NULL for OpenSSL's default. */
 struct tls_settings {
 	const char *protocols; /* "TLSv1.2 TLSv1.3" */
 	const char *ciphers;   /* OpenSSL's list for TLS 1.2 */
 	const char *ecdh_curve; /* "auto" or a list as X25519:prime256v1 */
 	bool prefer_server_ciphers;
+	enum tls_verify verify;
+	unsigned verify_depth;
+	/* PEM files of CAs, the first one's names are told to clients. */
+	const char *client_certificate, *trusted_certificate;
+	const char *crl; /* PEM file of revocation lists */
 };
 
 /* Where the server side finds what only the keeper has. */
@@ -72,11 +90,41 @@ enum tls_want {
 	TLS_ERROR  /* error() says why */
 };
 
+enum tls_client_state {
+	TLS_CLIENT_NONE,     /* it showed no certificate */
+	TLS_CLIENT_VERIFIED,
+	TLS_CLIENT_NO_CA, /* good but for its CA, which nobody knows */
+	TLS_CLIENT_BAD
+};
+
+/* Where in a certificate it says who the client is. */
+enum tls_identity {
+	TLS_SUBJECT_CN,
+	TLS_SAN_EMAIL, /* an rfc822Name */
+	TLS_SAN_UPN,   /* Microsoft's User Principal Name, an otherName */
+	TLS_FINGERPRINT, /* SHA-256, in hexadecimal */
+	TLS_IDENTITIES
+};
+
+/* A client that was asked for its certificate; "" for what is not known. */
+struct tls_client {
+	enum tls_client_state state;
+	/* nginx's words: NONE, SUCCESS, or FAILED: and OpenSSL's reason */
+	char verify[128];
+	char subject[TLS_NAME_SIZE], issuer[TLS_NAME_SIZE]; /* RFC 2253 */
+	char serial[128];	/* hexadecimal */
+	char fingerprint[41];	/* SHA-1, hexadecimal, as nginx has it */
+	char certificate[TLS_CERTIFICATE_SIZE]; /* PEM */
+	/* Where there is exactly one; UTF-8 without control characters. */
+	char identity[TLS_IDENTITIES][TLS_IDENTITY_SIZE];
+};
+
 struct tls_facts {
 	const char *protocol;	 /* "TLSv1.3" */
 	const char *cipher;	 /* "TLS_AES_256_GCM_SHA384" */
 	const char *server_name; /* what the client asked for; "" for nothing */
 	bool resumed;
+	const struct tls_client *client; /* NULL: it was not asked */
 };
 
 struct tls_api {

@@ -12,6 +12,7 @@
 
 #include "lib/tls_settings.h"
 #include "lib/tls_sign.h"
+#include "lib/tls_verify.h"
 #include "lib/tls_warm.h"
 
 #include "lib/tls_server.h"
@@ -103,7 +104,8 @@ tls_server_new(const struct tls_settings *settings, char *err)
 	if (settings->prefer_server_ciphers)
 		(void)SSL_CTX_set_options(
 		    server->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
-	if (tls_settings_apply(server->ctx, settings, err) == -1) {
+	if (tls_settings_apply(server->ctx, settings, err) == -1 ||
+	    tls_verify_apply(server->ctx, settings, err) == -1) {
 		tls_server_free(server);
 		return NULL;
 	}
