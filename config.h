@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "lib/log.h"
+#include "lib/tls.h"
 
 /* Bits of smtp_auth; sasl.c has a row for each but the last. */
 enum config_auth {
@@ -76,9 +77,16 @@ struct config {
 	const char *ssl_ciphers;
 	const char *ssl_ecdh_curve;
 	bool ssl_prefer_server_ciphers;
+	/* certificates of clients */
+	enum tls_verify ssl_verify_client;
+	const char *ssl_client_certificate; /* paths; "" for none */
+	const char *ssl_trusted_certificate;
+	const char *ssl_crl;
+	unsigned ssl_verify_depth;
 	/* credentials */
 	const char *auth_provider; /* "" for none */
 	struct config_list auth_http_header; /* "Name: value" each */
+	bool auth_http_pass_client_cert;
 	int64_t auth_timeout;
 	/* upstream */
 	struct config_list backend; /* host:port, [v6]:port, unix:/path */

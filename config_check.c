@@ -48,6 +48,24 @@ tls_clash(const struct config *conf)
 	return NO_CLASH;
 }
 
+/* As nginx has it. */
+static struct clash
+verify_clash(const struct config *conf)
+{
+	bool needs_ca = conf->ssl_verify_client == TLS_VERIFY_ON ||
+	    conf->ssl_verify_client == TLS_VERIFY_OPTIONAL;
+
+	if (needs_ca && conf->ssl_client_certificate[0] == '\0' &&
+	    conf->ssl_trusted_certificate[0] == '\0')
+		return CLASH(ssl_verify_client,
+		    "needs ssl_client_certificate or ssl_trusted_certificate");
+	if (conf->ssl_verify_client != TLS_VERIFY_OFF &&
+	    conf->ssl_certificate.count == 0)
+		return CLASH(ssl_verify_client,
+		    "needs ssl_certificate and ssl_certificate_key");
+	return NO_CLASH;
+}
+
 static struct clash
 listen_clash(const struct config *conf)
 {
@@ -113,7 +131,7 @@ enum config_result
 config_check_clashes(const struct config *conf, char *err)
 {
 	static struct clash (*const checks[])(const struct config *) = {
-	    tls_clash, listen_clash, upstream_clash, auth_clash};
+	    tls_clash, verify_clash, listen_clash, upstream_clash, auth_clash};
 	const struct directive *d;
 	struct source *src;
 	struct clash clash;
@@ -163,6 +181,13 @@ warn_file(FILE *out, const char *name, const char *path, bool secret)
 }
 
 static void
+warn_public(FILE *out, const char *name, const char *path)
+{
+	if (path[0] != '\0')
+		warn_file(out, name, path, false);
+}
+
+static void
 warn_files(FILE *out, const struct config *conf)
 {
 	size_t i;
@@ -176,6 +201,10 @@ warn_files(FILE *out, const struct config *conf)
 	if (conf->ssl_password_file[0] != '\0')
 		warn_file(
 		    out, "ssl_password_file", conf->ssl_password_file, true);
+	warn_public(out, "ssl_client_certificate", conf->ssl_client_certificate);
+	warn_public(
+	    out, "ssl_trusted_certificate", conf->ssl_trusted_certificate);
+	warn_public(out, "ssl_crl", conf->ssl_crl);
 	if (strncmp(conf->auth_provider, "file:", 5) == 0)
 		warn_file(out, "auth_provider", conf->auth_provider + 5, true);
 }
@@ -236,6 +265,22 @@ expects_header(const struct config *conf)
 	return conf->socket & CONFIG_SOCKET_PROXY;
 }
 
+static void
+warn_client_certificates(FILE *out, const struct config *conf)
+{
+	bool asked = conf->ssl_verify_client != TLS_VERIFY_OFF;
+
+	if (conf->ssl_verify_client == TLS_VERIFY_ON &&
+	    conf->starttls == CONFIG_STARTTLS_ON)
+		warn(out, "ssl_verify_client: a client that stays in the clear "
+			  "is not asked for a certificate: use starttls only");
+	if (!asked && (conf->ssl_client_certificate[0] != '\0' ||
+			  conf->ssl_trusted_certificate[0] != '\0' ||
+			  conf->ssl_crl[0] != '\0'))
+		warn(out, "ssl_verify_client: is off, so no client is asked "
+			  "for a certificate");
+}
+
 void
 config_check_warn(const struct config *conf, FILE *out)
 {
@@ -251,5 +296,6 @@ config_check_warn(const struct config *conf, FILE *out)
 		warn(out,
 		    "set_real_ip_from: is empty, so every client behind a "
 		    "proxy has the proxy's address");
+	warn_client_certificates(out, conf);
 	warn_files(out, conf);
 }

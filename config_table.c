@@ -40,6 +40,14 @@ static const struct word words_starttls[] = {
     {NULL, 0},
 };
 
+static const struct word words_verify[] = {
+    {"off", TLS_VERIFY_OFF},
+    {"on", TLS_VERIFY_ON},
+    {"optional", TLS_VERIFY_OPTIONAL},
+    {"optional_no_ca", TLS_VERIFY_OPTIONAL_NO_CA},
+    {NULL, 0},
+};
+
 static const struct word words_xclient[] = {
     {"off", CONFIG_XCLIENT_OFF},
     {"on", CONFIG_XCLIENT_ON},
@@ -156,6 +164,25 @@ const struct directive config_table_rows[] = {
     {"ssl_prefer_server_ciphers", tls, "on|off",
 	"the order of ssl_ciphers before the client's", &config_types_word,
 	FIELD(ssl_prefer_server_ciphers), .fallback = "off", SWITCH},
+    {"ssl_verify_client", tls, "off|on|optional|optional_no_ca",
+	"ask clients for a certificate; on: refuse those without one;\n"
+	"optional_no_ca: take those whose CA is not known",
+	&config_types_word, FIELD(ssl_verify_client), .fallback = "off",
+	.wants = "must be off, on, optional or optional_no_ca",
+	.words = words_verify},
+    {"ssl_client_certificate", tls, "FILE",
+	"PEM file of the CAs that sign them, whose names clients are told",
+	&config_types_text, FIELD(ssl_client_certificate), .fallback = ""},
+    {"ssl_trusted_certificate", tls, "FILE",
+	"PEM file of further CAs, whose names they are not told",
+	&config_types_text, FIELD(ssl_trusted_certificate), .fallback = ""},
+    {"ssl_crl", tls, "FILE",
+	"PEM file of the revocation lists of all these CAs", &config_types_text,
+	FIELD(ssl_crl), .fallback = ""},
+    {"ssl_verify_depth", tls, "NUMBER",
+	"CAs between a client's certificate and one that is trusted",
+	&config_types_number, FIELD(ssl_verify_depth), .fallback = "1",
+	.wants = "must be a number from 0 to 100", .max = 100},
 
     {"auth_provider", credentials, "PROVIDER",
 	"what judges credentials: file:/path (see smtp-frontd-passwd),\n"
@@ -169,6 +196,10 @@ const struct directive config_table_rows[] = {
 	"headers to add to each question: \"Name value\" or \"Name: value\"",
 	&config_types_list, FIELD(auth_http_header), .fallback = "",
 	.clean = config_clean_header, .secret = true},
+    {"auth_http_pass_client_cert", credentials, "on|off",
+	"show the auth server the client's certificate itself",
+	&config_types_word, FIELD(auth_http_pass_client_cert),
+	.fallback = "off", SWITCH},
     {"auth_timeout", credentials, "TIME", "how long a judgement may take",
 	&config_types_time, FIELD(auth_timeout), .fallback = "60s", TIMEOUT},
     {"auth_http_timeout", credentials, "TIME", "nginx's name for auth_timeout",

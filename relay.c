@@ -118,6 +118,19 @@ put_peer(struct environment *e, const struct peer *p)
 	put(e, "REMOTE_PORT", remote);
 }
 
+/*
+ * In mod_ssl's words. A program must look at the first: with
+ * `ssl_verify_client optional_no_ca` anybody may be named in the others.
+ */
+static void
+put_certificate(struct environment *e, const struct tls_client *client)
+{
+	put(e, "SSL_CLIENT_VERIFY", client->verify);
+	put(e, "SSL_CLIENT_S_DN", if_known(client->subject));
+	put(e, "SSL_CLIENT_I_DN", if_known(client->issuer));
+	put(e, "SSL_CLIENT_M_SERIAL", if_known(client->serial));
+}
+
 static void
 describe(struct environment *e, const struct session *s)
 {
@@ -129,6 +142,8 @@ describe(struct environment *e, const struct session *s)
 	if (s->tls != NULL) {
 		put(e, "SSL_PROTOCOL", s->tls->protocol);
 		put(e, "SSL_CIPHER", s->tls->cipher);
+		if (s->tls->client != NULL)
+			put_certificate(e, s->tls->client);
 	}
 	if (s->mechanism == NULL)
 		return;

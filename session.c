@@ -96,6 +96,15 @@ log_connect(struct session *s)
 	    s->proxy.unique_id[0] != '\0' ? s->proxy.unique_id : NULL, NULL);
 }
 
+/* Public files that are read when TLS begins, which may be later. */
+static void
+allow_files(const struct config *conf)
+{
+	sandbox_allow(conf->ssl_client_certificate);
+	sandbox_allow(conf->ssl_trusted_certificate);
+	sandbox_allow(conf->ssl_crl);
+}
+
 /*
  * The helpers that hold what this process is about to give up, then the giving
  * up. From here on bytes of the client's may be parsed. 0, or -1, logged.
@@ -125,6 +134,7 @@ protect(struct session *s, struct helpers *h)
 		log_event(LOG_CRIT, "fatal", "reason", err, NULL);
 		return -1;
 	}
+	allow_files(conf);
 	(void)sandbox_session();
 	return 0;
 err:
@@ -214,6 +224,27 @@ has_begun(struct session *s)
 	return recv(pfd.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+/*
+ * Whether the certificate that the client has shown is good enough. It is told
+ * so in SMTP, in place of what was due next: a TLS alert would be taken for a
+ * fault of ours, and TLS 1.3 gives a client no other way to know in time.
+ */
+static bool
+admit(struct session *s)
+{
+	switch (starttls_client(s)) {
+	case STARTTLS_ADMITTED:
+		return true;
+	case STARTTLS_NO_CERTIFICATE:
+		(void)smtp_end(s, REPLY_NO_CERTIFICATE, "certificate");
+		break;
+	case STARTTLS_BAD_CERTIFICATE:
+		(void)smtp_end(s, REPLY_BAD_CERTIFICATE, "certificate");
+		break;
+	}
+	return false;
+}
+
 /* `socket ssl`: TLS from the first byte. 0, or -1 when it is over. */
 static int
 begin_with_tls(struct session *s, struct helpers *h)
@@ -227,7 +258,7 @@ begin_with_tls(struct session *s, struct helpers *h)
 		s->status = EX_TEMPFAIL;
 		return -1;
 	}
-	return starttls_accept(s);
+	return starttls_accept(s) == -1 || !admit(s) ? -1 : 0;
 }
 
 /* The client reads its greeting while its session makes itself ready. */
@@ -331,10 +362,10 @@ secure(struct session *s)
 		return SMTP_GO_ON;
 	}
 	smtp_starttls(s, true);
-	if (starttls_accept(s) == 0)
-		return SMTP_GO_ON;
 	s->cause = "tls";
-	return SMTP_OVER;
+	if (starttls_accept(s) == -1)
+		return SMTP_OVER;
+	return admit(s) ? SMTP_GO_ON : SMTP_OVER;
 }
 
 /* The dialogue and what it asks for, until the session is over. */

@@ -39,6 +39,22 @@ put_header(const struct peer *p, struct message *m)
 	}
 }
 
+/* What is known of the client's certificate, as far as it has one. */
+static void
+put_certificate(const struct session *s, const struct tls_client *client,
+    struct message *m)
+{
+	message_put(m, M_TLS_VERIFY, client->verify);
+	if (client->state == TLS_CLIENT_NONE)
+		return;
+	message_put(m, M_TLS_SUBJECT, client->subject);
+	message_put(m, M_TLS_ISSUER, client->issuer);
+	message_put(m, M_TLS_SERIAL, client->serial);
+	message_put(m, M_TLS_FINGERPRINT, client->fingerprint);
+	if (s->conf->auth_http_pass_client_cert)
+		message_put(m, M_TLS_CERTIFICATE, client->certificate);
+}
+
 void
 smtp_offer_facts(struct session *s, struct message *m)
 {
@@ -54,6 +70,8 @@ smtp_offer_facts(struct session *s, struct message *m)
 	if (s->tls != NULL) {
 		message_put(m, M_TLS_PROTOCOL, s->tls->protocol);
 		message_put(m, M_TLS_CIPHER, s->tls->cipher);
+		if (s->tls->client != NULL)
+			put_certificate(s, s->tls->client, m);
 	}
 }
 

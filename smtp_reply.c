@@ -16,6 +16,8 @@ static const char *const replies[SMTP_REPLIES] = {
     [REPLY_TOO_MANY_CONNECTIONS] = "421 4.3.2 Too many connections\r\n",
     [REPLY_TOO_MANY_FROM_SOURCE] =
 	"421 4.7.0 Too many connections from your address\r\n",
+    [REPLY_NO_CERTIFICATE] = "421 4.7.1 No required SSL certificate\r\n",
+    [REPLY_BAD_CERTIFICATE] = "421 4.7.1 SSL certificate error\r\n",
     [REPLY_STOPPING] = "421 4.3.2 Service is shutting down\r\n",
     [REPLY_TOO_MANY_ERRORS] = "421 4.7.0 Too many errors\r\n",
     [REPLY_TOO_MANY_COMMANDS] = "421 4.7.0 Too many commands\r\n",

@@ -83,6 +83,11 @@ starttls_preload(struct session *s)
 	    .ciphers = s->conf->ssl_ciphers,
 	    .ecdh_curve = s->conf->ssl_ecdh_curve,
 	    .prefer_server_ciphers = s->conf->ssl_prefer_server_ciphers,
+	    .verify = s->conf->ssl_verify_client,
+	    .verify_depth = s->conf->ssl_verify_depth,
+	    .client_certificate = s->conf->ssl_client_certificate,
+	    .trusted_certificate = s->conf->ssl_trusted_certificate,
+	    .crl = s->conf->ssl_crl,
 	};
 	char err[TLS_ERROR_SIZE] = "";
 
@@ -122,6 +127,49 @@ starttls_warm_up(struct session *s)
 	    : 0;
 }
 
+enum starttls_client
+starttls_client(const struct session *s)
+{
+	enum tls_verify verify = s->conf->ssl_verify_client;
+	const struct tls_client *client = s->tls->client;
+
+	if (verify == TLS_VERIFY_OFF)
+		return STARTTLS_ADMITTED;
+	/* Asked for, and nothing known: it cannot be vouched for. */
+	if (client == NULL)
+		return STARTTLS_BAD_CERTIFICATE;
+	switch (client->state) {
+	case TLS_CLIENT_NONE:
+		return verify == TLS_VERIFY_ON ? STARTTLS_NO_CERTIFICATE
+					       : STARTTLS_ADMITTED;
+	case TLS_CLIENT_VERIFIED:
+		return STARTTLS_ADMITTED;
+	case TLS_CLIENT_NO_CA:
+		return verify == TLS_VERIFY_OPTIONAL_NO_CA
+		    ? STARTTLS_ADMITTED
+		    : STARTTLS_BAD_CERTIFICATE;
+	case TLS_CLIENT_BAD:
+		break;
+	}
+	return STARTTLS_BAD_CERTIFICATE;
+}
+
+/* The handshake is done; whether the client is served is another matter. */
+static void
+log_handshake(const struct session *s)
+{
+	const struct tls_client *client = s->tls->client;
+	bool admitted = starttls_client(s) == STARTTLS_ADMITTED;
+	const char *name = s->tls->server_name;
+
+	log_event(LOG_INFO, "tls", "result", admitted ? "ok" : "refused",
+	    "client", s->peer.addr, "protocol", s->tls->protocol, "cipher",
+	    s->tls->cipher, "name", name[0] != '\0' ? name : NULL, "verify",
+	    client != NULL ? client->verify : NULL, "subject",
+	    client != NULL && client->subject[0] != '\0' ? client->subject
+							 : NULL, NULL);
+}
+
 int
 starttls_accept(struct session *s)
 {
@@ -138,11 +186,7 @@ starttls_accept(struct session *s)
 	r = conn_handshake(c);
 	if (r == CONN_OK) {
 		s->tls = c->tls_api->facts(c->tls);
-		log_event(LOG_INFO, "tls", "result", "ok", "client",
-		    s->peer.addr, "protocol", s->tls->protocol, "cipher",
-		    s->tls->cipher, "name",
-		    s->tls->server_name[0] != '\0' ? s->tls->server_name : NULL,
-		    NULL);
+		log_handshake(s);
 		return 0;
 	}
 	why = r == CONN_TIMEOUT ? "timeout"

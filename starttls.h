@@ -26,4 +26,13 @@ int starttls_warm_up(struct session *s);
  */
 int starttls_accept(struct session *s);
 
+/* Whether a client that has done its handshake is served (ssl_verify_client). */
+enum starttls_client {
+	STARTTLS_ADMITTED,
+	STARTTLS_NO_CERTIFICATE, /* and it needs one */
+	STARTTLS_BAD_CERTIFICATE
+};
+
+enum starttls_client starttls_client(const struct session *s);
+
 #endif

@@ -127,12 +127,46 @@ add_header_of_proxy(struct http_question *to, const struct message *m)
 			    http_text_is_unsafe);
 }
 
+/* A header that is not there where there is nothing to say, as nginx has it. */
+static const struct {
+	enum message_field field;
+	const char *name;
+	bool (*is_unsafe)(unsigned char);
+} certificate_headers[] = {
+    {M_TLS_VERIFY, "Auth-SSL-Verify", http_text_is_unsafe},
+    {M_TLS_SUBJECT, "Auth-SSL-Subject", http_text_is_unsafe},
+    {M_TLS_ISSUER, "Auth-SSL-Issuer", http_text_is_unsafe},
+    {M_TLS_SERIAL, "Auth-SSL-Serial", http_text_is_unsafe},
+    {M_TLS_FINGERPRINT, "Auth-SSL-Fingerprint", http_text_is_unsafe},
+    {M_TLS_CERTIFICATE, "Auth-SSL-Cert", is_unsafe_credential},
+};
+
+static void
+add_tls(struct http_question *to, const struct message *m)
+{
+	const char *value;
+	size_t i;
+
+	add(to, "Auth-SSL", "on", http_text_is_unsafe);
+	add(to, "Auth-SSL-Protocol", message_text(m, M_TLS_PROTOCOL),
+	    http_text_is_unsafe);
+	add(to, "Auth-SSL-Cipher", message_text(m, M_TLS_CIPHER),
+	    http_text_is_unsafe);
+	for (i = 0; i <
+	     sizeof(certificate_headers) / sizeof(certificate_headers[0]);
+	     i++) {
+		value = message_text(m, certificate_headers[i].field);
+		if (*value != '\0')
+			add(to, certificate_headers[i].name, value,
+			    certificate_headers[i].is_unsafe);
+	}
+}
+
 void
 http_question_build(struct http_question *to, const struct message *m,
     const struct http_question *extra)
 {
 	const char *method = message_text(m, M_METHOD);
-	const char *protocol = message_text(m, M_TLS_PROTOCOL);
 	const struct curl_slist *i;
 
 	*to = (struct http_question){NULL, false};
@@ -149,12 +183,8 @@ http_question_build(struct http_question *to, const struct message *m,
 		add(to, "Auth-SMTP-To", message_text(m, M_RCPT_TO),
 		    http_text_is_unsafe);
 	}
-	if (*protocol != '\0') {
-		add(to, "Auth-SSL", "on", http_text_is_unsafe);
-		add(to, "Auth-SSL-Protocol", protocol, http_text_is_unsafe);
-		add(to, "Auth-SSL-Cipher", message_text(m, M_TLS_CIPHER),
-		    http_text_is_unsafe);
-	}
+	if (*message_text(m, M_TLS_PROTOCOL) != '\0')
+		add_tls(to, m);
 	for (i = extra->lines; i != NULL; i = i->next)
 		add_line(to, i->data);
 }
