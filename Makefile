@@ -28,7 +28,7 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text : lib/module lib/systemd : \
+LAYERS = lib/clock lib/text lib/ticket : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
 	lib/listen_spec lib/network lib/source lib/proxy_header : config : \
 	sasl auth : auth/provider : facts counters : \
@@ -65,6 +65,7 @@ MAIN = \
 	lib/sandbox \
 	lib/source \
 	lib/text \
+	lib/ticket \
 	lib/tls_load \
 	listen \
 	listen_keeper \
@@ -82,6 +83,7 @@ MAIN = \
 	smtp_offer \
 	smtp_reply \
 	starttls \
+	starttls_ticket \
 	upstream \
 	vault \
 	vault_exchange \
@@ -91,7 +93,8 @@ MODULES   = systemd tls sasl-secret auth-file auth-http
 systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
-	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_verify
+	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_ticket \
+	lib/tls_verify
 tls_LIBS  = -lssl -lcrypto
 sasl-secret_SRC  = sasl_secret sasl_cram lib/text
 sasl-secret_LIBS = -lcrypto
@@ -164,7 +167,7 @@ t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log li
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper vault vault_tls vault_exchange lib/sandbox lib/message lib/text lib/tls_load
+t-keeper      = keeper vault vault_tls lib/ticket vault_exchange lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)

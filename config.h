@@ -77,6 +77,9 @@ struct config {
 	const char *ssl_ciphers;
 	const char *ssl_ecdh_curve;
 	bool ssl_prefer_server_ciphers;
+	bool ssl_session_tickets;
+	struct config_list ssl_session_ticket_key; /* paths; first encrypts */
+	int64_t ssl_session_timeout;		   /* ms */
 	/* certificates of clients */
 	enum tls_verify ssl_verify_client;
 	const char *ssl_client_certificate; /* paths; "" for none */
@@ -105,6 +108,7 @@ struct config {
 	int64_t shutdown_timeout;
 	const char *keeper_socket; /* of the keeper to ask; "": a private one */
 	unsigned keeper_workers;
+	const char *runtime_directory; /* what processes share; "": nothing */
 	const char *status_file, *metrics_file; /* "" for none */
 	/* the process */
 	const char *user; /* "" for none */

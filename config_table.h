@@ -107,6 +107,7 @@ extern const struct type config_types_number;
 extern const struct type config_types_size;
 extern const struct type config_types_time;
 extern const struct type config_types_text;
+extern const struct type config_types_directory; /* a text */
 extern const struct type config_types_list; /* texts */
 
 /* The value as the environment would have it, allocated; NULL: no memory. */

@@ -254,6 +254,25 @@ compute_text(const struct directive *d, void *field, const char **text)
 
 const struct type config_types_text = {parse_text, format_text, compute_text};
 
+/* The one that systemd has made; the first, if there are several. */
+static const char *
+compute_directory(const struct directive *d, void *field, const char **text)
+{
+	const char *given = getenv("RUNTIME_DIRECTORY");
+	struct setting s = {d, "", field, false, false};
+
+	if (given != NULL) {
+		s.text = strndup(given, strcspn(given, ":"));
+		if (s.text == NULL)
+			return CONFIG_NO_MEMORY;
+	}
+	*text = s.text;
+	return parse_text(&s);
+}
+
+const struct type config_types_directory = {
+    parse_text, format_text, compute_directory};
+
 static const char *
 add_item(const struct directive *d, struct config_list *list, const char *text)
 {

@@ -435,6 +435,7 @@ tick(struct listener *l)
 	    counters_get(COUNTER_FULL) + counters_get(COUNTER_FULL_SOURCE));
 	l->accepted_before = accepted;
 	part_from_all(l);
+	session_refresh();
 	export_metrics(l);
 	if (!l->stopping)
 		listen_keepers_mind(&l->keepers, l->children, l->conf);

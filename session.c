@@ -478,7 +478,14 @@ session_prepare(const struct config *conf, const struct sockaddr_un *keeper,
 	} else if (old != NULL) {
 		session.tls_api->server_free(old);
 	}
+	session_refresh();
 	return r;
+}
+
+void
+session_refresh(void)
+{
+	starttls_rotate_tickets(&session);
 }
 
 int

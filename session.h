@@ -17,6 +17,9 @@
 int session_prepare(const struct config *conf, const struct sockaddr_un *keeper,
     socklen_t keeper_len);
 
+/* For the same process, now and then: what is only good for a time. */
+void session_refresh(void);
+
 /*
  * Serves the client on `rfd` and `wfd`, and closes nothing of theirs: the
  * process ends after it. Returns its exit status: 0 the session is over,

@@ -114,7 +114,7 @@ starttls_prepare(struct session *s)
 	if (s->tls_api->server_keys(s->tls_server, &keyring, err) == -1)
 		return failed(s, err);
 	s->tls_has_keys = true;
-	return 0;
+	return starttls_tickets(s);
 }
 
 int

@@ -17,6 +17,18 @@ int starttls_preload(struct session *s);
 /* All that a handshake needs, certificates included. 0, or -1, logged. */
 int starttls_prepare(struct session *s);
 
+/*
+ * Session tickets, once the context is there: with the keys that the keeper
+ * has, if it has any. starttls_prepare() does it. 0, or -1, logged.
+ */
+int starttls_tickets(struct session *s);
+
+/*
+ * For a process that forks sessions, now and then: makes keys where nobody has
+ * given any, and new ones when those are old.
+ */
+void starttls_rotate_tickets(struct session *s);
+
 /* For a process that forks sessions: a handshake with itself. 0, or -1, logged. */
 int starttls_warm_up(struct session *s);
 

@@ -221,6 +221,7 @@ static void (*const answers[MESSAGE_TYPES])(struct vault *v) = {
     [ASK_STEP] = vault_exchange_step,
     [ASK_CERTIFICATES] = vault_certificates,
     [ASK_SIGNATURE] = vault_signature,
+    [ASK_TICKETS] = vault_tickets,
 };
 
 void
@@ -235,6 +236,7 @@ vault_prepare(struct vault *v, bool many)
 {
 	char err[TLS_ERROR_SIZE];
 
+	v->many = many;
 	if (v->conf->ssl_certificate.count > 0 &&
 	    (many || (v->conf->socket & CONFIG_SOCKET_SSL) ||
 		v->conf->starttls == CONFIG_STARTTLS_ONLY))

@@ -23,6 +23,7 @@ struct asker {
 /* One worker's: a provider answers one question at a time. */
 struct vault {
 	const struct config *conf;
+	bool many; /* sessions ask: vault_prepare() */
 	const struct auth_provider *provider;
 	void *provider_state;
 	const struct tls_api *tls;

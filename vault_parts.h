@@ -28,9 +28,10 @@ void vault_put_result(
 /* Counts up to `max`, and stays there: false when it was there already. */
 bool vault_take_one(unsigned *count, unsigned max);
 
-/* vault_tls.c: the answers to ASK_CERTIFICATES and ASK_SIGNATURE. */
+/* vault_tls.c: the answers to ASK_CERTIFICATES, ASK_SIGNATURE, ASK_TICKETS. */
 void vault_certificates(struct vault *v);
 void vault_signature(struct vault *v);
+void vault_tickets(struct vault *v);
 
 /* Loads the keys unless they are. 0, or -1 with a line in `err`. */
 int vault_load_keys(struct vault *v, char *err);

@@ -80,3 +80,49 @@ vault_signature(struct vault *v)
 	message_init(v->answer, ANSWER_SIGNATURE);
 	message_put_bytes(v->answer, M_SIGNATURE, sig, (size_t)len);
 }
+
+/*
+ * The keys that all sessions share: from the administrator's files, or from the
+ * runtime directory. A keeper that a listener has made gives none, since the
+ * listener makes them itself and forgets them sooner.
+ */
+static int
+gather_tickets(struct vault *v, struct ticket_keys *keys, char *err)
+{
+	const struct config *conf = v->conf;
+
+	memset(keys, 0, sizeof(*keys));
+	if (conf->ssl_session_ticket_key.count > 0)
+		return ticket_read(conf->ssl_session_ticket_key.word,
+		    conf->ssl_session_ticket_key.count, keys, err);
+	/* Without them sessions begin anew: no reason to refuse one. */
+	if (conf->runtime_directory[0] != '\0' && (!v->many || conf->keeper))
+		(void)ticket_share(conf->runtime_directory,
+		    conf->ssl_session_timeout / 1000, keys, err);
+	return 0;
+}
+
+void
+vault_tickets(struct vault *v)
+{
+	unsigned char list[TICKET_KEYS_MAX * (1 + TICKET_KEY_SIZE)];
+	char err[TICKET_ERROR_SIZE] = "";
+	struct ticket_keys keys;
+	size_t i, len = 0;
+
+	if (gather_tickets(v, &keys, err) == -1) {
+		vault_fail(v, err);
+		return;
+	}
+	for (i = 0; i < keys.count; i++) {
+		list[len++] = (unsigned char)keys.key[i].len;
+		memcpy(list + len, keys.key[i].bytes, keys.key[i].len);
+		len += keys.key[i].len;
+	}
+	message_init(v->answer, ANSWER_TICKETS);
+	message_put_bytes(v->answer, M_TICKETS, list, len);
+	if (err[0] != '\0')
+		message_put(v->answer, M_REASON, err);
+	explicit_bzero(list, sizeof(list));
+	ticket_wipe(&keys);
+}

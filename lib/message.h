@@ -30,12 +30,14 @@ enum message_type {
 	ASK_STEP,	    /* RESPONSE: -> ANSWER_CHALLENGE or _VERDICT */
 	ASK_CERTIFICATES,   /* for SERVER_NAME: -> ANSWER_CERTIFICATES */
 	ASK_SIGNATURE,	    /* KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
+	ASK_TICKETS,	    /* keys of session tickets: -> ANSWER_TICKETS */
 	/* answers of a keeper */
 	ANSWER_MECHANISMS,
 	ANSWER_VERDICT,
 	ANSWER_CHALLENGE,
 	ANSWER_CERTIFICATES,
 	ANSWER_SIGNATURE,
+	ANSWER_TICKETS,
 	ANSWER_FAILURE, /* the keeper could not: REASON says why */
 	MESSAGE_TYPES
 };
@@ -66,7 +68,9 @@ enum message_type {
 	X(CAN) X(MECHANISMS)                                                   \
 	/* TLS: bytes in DATA, SIGNATURE and CHAIN (DER, each certificate     \
 	 * preceded by its length in 3 octets, leaf first) */                  \
-	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)
+	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)          \
+	/* bytes: each key preceded by its length in one octet */              \
+	X(TICKETS)
 
 enum message_field {
 #define X(name) M_##name,

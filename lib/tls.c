@@ -241,6 +241,7 @@ extern const struct tls_api tls_api;
 const struct tls_api tls_api = {.server_new = tls_server_new,
     .server_keys = tls_server_keys,
     .server_warm_up = tls_server_warm_up,
+    .server_tickets = tls_server_tickets,
     .server_free = tls_server_free,
     .accept = connection_accept,
     .handshake = handshake,

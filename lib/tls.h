@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "ticket.h"
+
 struct tls;	   /* one connection */
 struct tls_server; /* what all connections of a process share */
 struct tls_keys;   /* private keys and their certificates, in a keeper */
@@ -143,6 +145,13 @@ struct tls_api {
 	 * first one is made before a fork, and the keys are known to work.
 	 */
 	int (*server_warm_up)(struct tls_server *server, char *err);
+	/*
+	 * Session tickets are sealed and opened with `keys`, which must outlive
+	 * the server and may change meanwhile, for `lifetime` seconds. Without
+	 * this there are none. 0, or -1 with a line in `err`.
+	 */
+	int (*server_tickets)(struct tls_server *server,
+	    const struct ticket_keys *keys, int64_t lifetime, char *err);
 	void (*server_free)(struct tls_server *server);
 
 	/* A connection that has yet to be handshaken; NULL without memory. */

@@ -12,6 +12,7 @@
 
 #include "lib/tls_settings.h"
 #include "lib/tls_sign.h"
+#include "lib/tls_ticket.h"
 #include "lib/tls_verify.h"
 #include "lib/tls_warm.h"
 
@@ -60,11 +61,9 @@ set_behaviour(SSL_CTX *ctx)
 	 * close_notify is an end: SMTP itself says where a message is over.
 	 */
 	(void)SSL_CTX_set_options(ctx,
-	    SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
+	    SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
 		SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CLEANSE_PLAINTEXT);
-	/* The next process could not resume what this one has forgotten. */
-	(void)SSL_CTX_set_num_tickets(ctx, 0);
-	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	tls_ticket_none(ctx);
 	/* The chain is sent as it is configured, nothing is built or verified */
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
 					SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -227,6 +226,16 @@ tls_server_warm_up(struct tls_server *server, char *err)
 	}
 	tls_settings_explain(
 	    err, TLS_ERROR_SIZE, "a handshake with ourselves failed");
+	return -1;
+}
+
+int
+tls_server_tickets(struct tls_server *server, const struct ticket_keys *keys,
+    int64_t lifetime, char *err)
+{
+	if (tls_ticket_use(server->ctx, keys, lifetime) == 0)
+		return 0;
+	tls_settings_explain(err, TLS_ERROR_SIZE, "no session tickets");
 	return -1;
 }
 

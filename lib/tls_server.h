@@ -14,6 +14,8 @@ struct tls_server *tls_server_new(
 int tls_server_keys(
     struct tls_server *server, const struct tls_keyring *keyring, char *err);
 int tls_server_warm_up(struct tls_server *server, char *err);
+int tls_server_tickets(struct tls_server *server,
+    const struct ticket_keys *keys, int64_t lifetime, char *err);
 void tls_server_free(struct tls_server *server);
 
 /* A connection's SSL, in accept state; NULL without memory. */
