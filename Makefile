@@ -31,7 +31,7 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 LAYERS = lib/clock lib/text lib/ticket : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
 	lib/listen_spec lib/network lib/source lib/proxy_header : config : \
-	sasl auth : auth/provider : facts counters : \
+	sasl auth : auth/provider : facts counters keyring : \
 	auth/file auth/http peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
@@ -40,6 +40,7 @@ LAYERS = lib/clock lib/text lib/ticket : lib/module lib/systemd : \
 MAIN = \
 	auth \
 	backend \
+	backend_tls \
 	children \
 	config \
 	config_check \
@@ -54,6 +55,7 @@ MAIN = \
 	handover \
 	keeper \
 	keeper_pool \
+	keyring \
 	lib/conn \
 	lib/dns \
 	lib/listen_spec \
@@ -94,7 +96,7 @@ systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
 	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_ticket \
-	lib/tls_verify
+	lib/tls_verify lib/tls_chain lib/tls_client
 tls_LIBS  = -lssl -lcrypto
 sasl-secret_SRC  = sasl_secret sasl_cram lib/text
 sasl-secret_LIBS = -lcrypto

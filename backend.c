@@ -2,7 +2,9 @@
  * Connecting to a backend. `where` may come from an auth server, so it is
  * parsed as strictly here as in the directives.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +13,6 @@
 #include <unistd.h>
 
 #include "lib/clock.h"
-#include "lib/dns.h"
 #include "lib/text.h"
 
 #include "backend.h"
@@ -98,9 +99,20 @@ split(const char *where, char *host, size_t size, uint16_t *port)
 	return 0;
 }
 
+static bool
+is_loopback(const struct sockaddr_storage *addr)
+{
+	const struct sockaddr_in *v4 = (const void *)addr;
+	const struct sockaddr_in6 *v6 = (const void *)addr;
+
+	if (addr->ss_family == AF_INET)
+		return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
 static int
-connect_host(const struct config *conf, const char *host, uint16_t port,
-    int64_t deadline, char *err)
+connect_host(const struct config *conf, struct backend_place *place,
+    uint16_t port, int64_t deadline, char *err)
 {
 	struct dns_addr addrs[DNS_MAX_ADDRS];
 	struct dns *dns = dns_new(conf->resolver, deadline);
@@ -108,7 +120,7 @@ connect_host(const struct config *conf, const char *host, uint16_t port,
 
 	if (dns == NULL)
 		return fail(err, "resolver", ENOMEM);
-	n = dns_addresses(dns, host, port, addrs, DNS_MAX_ADDRS);
+	n = dns_addresses(dns, place->host, port, addrs, DNS_MAX_ADDRS);
 	dns_free(dns);
 	if (n <= 0)
 		return fail(err, n == 0 ? "host has no address"
@@ -117,19 +129,23 @@ connect_host(const struct config *conf, const char *host, uint16_t port,
 		fd = connect_to((const struct sockaddr *)&addrs[i].addr,
 		    addrs[i].len,
 		    clock_in((deadline - clock_ms()) / (n - i)), err);
+	if (fd != -1)
+		place->is_local = is_loopback(&addrs[i - 1].addr);
 	return fd;
 }
 
 int
 backend_connect(const struct config *conf, const char *where,
-    int64_t deadline, char *err)
+    struct backend_place *place, int64_t deadline, char *err)
 {
-	char host[DNS_NAME_SIZE];
 	uint16_t port;
 
-	if (strncmp(where, "unix:", 5) == 0)
+	memset(place, 0, sizeof(*place));
+	if (strncmp(where, "unix:", 5) == 0) {
+		place->is_local = true;
 		return connect_unix(where + 5, deadline, err);
-	if (split(where, host, sizeof(host), &port) == -1)
+	}
+	if (split(where, place->host, sizeof(place->host), &port) == -1)
 		return fail(err, "address is not host:port", 0);
-	return connect_host(conf, host, port, deadline, err);
+	return connect_host(conf, place, port, deadline, err);
 }

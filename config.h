@@ -41,6 +41,19 @@ enum config_xclient {
 	CONFIG_XCLIENT_AUTO /* when the backend offers it */
 };
 
+enum config_proxy_ssl {
+	CONFIG_PROXY_SSL_OFF,
+	CONFIG_PROXY_SSL_ON,	  /* from the first byte */
+	CONFIG_PROXY_SSL_STARTTLS /* nothing is said before it but EHLO */
+};
+
+/* What is not said is decided by what is met. */
+enum config_decision {
+	CONFIG_NO,
+	CONFIG_YES,
+	CONFIG_AUTO
+};
+
 enum config_relay_at {
 	CONFIG_RELAY_AT_AUTH,
 	CONFIG_RELAY_AT_GREETING
@@ -99,6 +112,16 @@ struct config {
 	int64_t proxy_connect_timeout;
 	int64_t proxy_timeout;
 	size_t proxy_buffer;
+	enum config_proxy_ssl proxy_ssl;
+	enum config_decision proxy_ssl_verify; /* auto: not of this host */
+	enum config_decision proxy_ssl_dane; /* auto: with a resolver here */
+	const char *proxy_ssl_name; /* "": the backend's own */
+	const char *proxy_ssl_trusted_certificate;
+	const char *proxy_ssl_crl;
+	struct config_list proxy_ssl_certificate;	  /* paths */
+	struct config_list proxy_ssl_certificate_key; /* as many */
+	const char *proxy_ssl_protocols;
+	const char *proxy_ssl_ciphers;
 	enum config_relay_at relay_at;
 	char **relay; /* the program after "--" and its arguments; or NULL */
 	/* a listener, or the keeper that lives on */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/listen_spec.h"
+#include "lib/text.h"
 #include "lib/tls.h"
 
 #include "config_table.h"
@@ -23,6 +24,19 @@ struct clash {
 
 #define CLASH(f, why) ((struct clash){offsetof(struct config, f), why})
 #define NO_CLASH      ((struct clash){0, NULL})
+
+/* Whether `host`, which may have a port or a path behind it, is this one. */
+static bool
+is_loopback(const char *host)
+{
+	size_t len = strcspn(host, ":/?#");
+
+	if (strncmp(host, "[::1]", 5) == 0 || strcmp(host, "::1") == 0)
+		return true;
+	return (len == 9 && strncmp(host, "localhost", 9) == 0) ||
+	       (strncmp(host, "127.", 4) == 0 &&
+		   strspn(host, "0123456789.") >= len);
+}
 
 static struct clash
 tls_clash(const struct config *conf)
@@ -63,6 +77,39 @@ verify_clash(const struct config *conf)
 	    conf->ssl_certificate.count == 0)
 		return CLASH(ssl_verify_client,
 		    "needs ssl_certificate and ssl_certificate_key");
+	return NO_CLASH;
+}
+
+/* Whether all name servers of a list are on this host. */
+static bool
+is_local_resolver(const char *list)
+{
+	char word[64];
+
+	while (text_word(&list, word, sizeof(word)) == 1)
+		if (!is_loopback(word))
+			return false;
+	return true;
+}
+
+static struct clash
+proxy_tls_clash(const struct config *conf)
+{
+	if (conf->proxy_ssl_certificate.count > TLS_MAX_KEYS)
+		return CLASH(
+		    proxy_ssl_certificate, "is more than 4 certificates");
+	if (conf->proxy_ssl_certificate.count !=
+	    conf->proxy_ssl_certificate_key.count)
+		return CLASH(proxy_ssl_certificate_key,
+		    "must be as many files as proxy_ssl_certificate names, in "
+		    "the same order");
+	/* Whoever is between could say that he has validated his lies. */
+	if (conf->proxy_ssl_dane == CONFIG_YES &&
+	    !text_equal(conf->resolver, "system") &&
+	    !is_local_resolver(conf->resolver))
+		return CLASH(proxy_ssl_dane,
+		    "needs a resolver on this host (127.0.0.1, ::1): what "
+		    "another says of DNSSEC is not authenticated");
 	return NO_CLASH;
 }
 
@@ -131,7 +178,8 @@ enum config_result
 config_check_clashes(const struct config *conf, char *err)
 {
 	static struct clash (*const checks[])(const struct config *) = {
-	    tls_clash, verify_clash, listen_clash, upstream_clash, auth_clash};
+	    tls_clash, verify_clash, proxy_tls_clash, listen_clash,
+	    upstream_clash, auth_clash};
 	const struct directive *d;
 	struct source *src;
 	struct clash clash;
@@ -198,6 +246,17 @@ warn_files(FILE *out, const struct config *conf)
 	for (i = 0; i < conf->ssl_certificate_key.count; i++)
 		warn_file(out, "ssl_certificate_key",
 		    conf->ssl_certificate_key.word[i], true);
+	for (i = 0; i < conf->proxy_ssl_certificate.count; i++)
+		warn_file(out, "proxy_ssl_certificate",
+		    conf->proxy_ssl_certificate.word[i], false);
+	for (i = 0; i < conf->proxy_ssl_certificate_key.count; i++)
+		warn_file(out, "proxy_ssl_certificate_key",
+		    conf->proxy_ssl_certificate_key.word[i], true);
+	if (conf->proxy_ssl != CONFIG_PROXY_SSL_OFF)
+		warn_file(out, "proxy_ssl_trusted_certificate",
+		    conf->proxy_ssl_trusted_certificate, false);
+	if (conf->proxy_ssl_crl[0] != '\0')
+		warn_file(out, "proxy_ssl_crl", conf->proxy_ssl_crl, false);
 	if (conf->ssl_password_file[0] != '\0')
 		warn_file(
 		    out, "ssl_password_file", conf->ssl_password_file, true);
@@ -211,23 +270,12 @@ warn_files(FILE *out, const struct config *conf)
 
 /* Whether a http:// URL stays within the host. */
 static bool
-is_loopback(const char *url)
+is_local_url(const char *url)
 {
 	const char *host = url + strlen("http://"), *at;
-	size_t len = strcspn(host, "/?#");
 
-	at = memchr(host, '@', len);
-	if (at != NULL) {
-		len -= (size_t)(at + 1 - host);
-		host = at + 1;
-	}
-	if (strncmp(host, "[::1]", 5) == 0)
-		return true;
-	if (memchr(host, ':', len) != NULL)
-		len = strcspn(host, ":");
-	return (len == 9 && strncmp(host, "localhost", 9) == 0) ||
-	       (strncmp(host, "127.", 4) == 0 &&
-		   strspn(host, "0123456789.") >= len);
+	at = memchr(host, '@', strcspn(host, "/?#"));
+	return is_loopback(at != NULL ? at + 1 : host);
 }
 
 static void
@@ -246,7 +294,7 @@ warn_passwords(FILE *out, const struct config *conf)
 		warn(out, "smtp_auth_unlisted: PLAIN and LOGIN are taken, "
 			  "listed in smtp_auth or not");
 	if (strncmp(conf->auth_provider, "http://", 7) == 0 &&
-	    !is_loopback(conf->auth_provider))
+	    !is_local_url(conf->auth_provider))
 		warn(out, "auth_provider: passwords go to another host in the "
 			  "clear: use https://");
 }
@@ -281,9 +329,32 @@ warn_client_certificates(FILE *out, const struct config *conf)
 			  "for a certificate");
 }
 
+/* What goes to backends that are not on this host. */
+static void
+warn_backends(FILE *out, const struct config *conf)
+{
+	bool far = false;
+	size_t i;
+
+	for (i = 0; i < conf->backend.count; i++)
+		far |= strncmp(conf->backend.word[i], "unix:", 5) != 0 &&
+		    !is_loopback(conf->backend.word[i]);
+	if (!far)
+		return;
+	if (conf->proxy_ssl == CONFIG_PROXY_SSL_OFF && conf->proxy_smtp_auth)
+		warn(out, "proxy_ssl: with proxy_smtp_auth, passwords go to "
+			  "another host in the clear");
+	if (conf->proxy_ssl != CONFIG_PROXY_SSL_OFF &&
+	    conf->proxy_ssl_verify == CONFIG_NO)
+		warn(out, "proxy_ssl_verify: whoever is between may be taken "
+			  "for a backend on another host");
+}
+
 void
 config_check_warn(const struct config *conf, FILE *out)
 {
+	if (conf->relay_at != CONFIG_RELAY_AT_GREETING)
+		warn_backends(out, conf);
 	if (conf->relay_at != CONFIG_RELAY_AT_GREETING)
 		warn_passwords(out, conf);
 	if ((conf->smtp_auth & CONFIG_AUTH_NONE) != 0 &&

@@ -129,6 +129,15 @@ config_clean_backend(const char **text)
 	return NULL;
 }
 
+const char *
+config_clean_proxy_name(const char **text)
+{
+	if (**text == '\0' || is_address(AF_INET6, *text) ||
+	    (text_is_hostname(*text) && strlen(*text) <= 255))
+		return NULL;
+	return "must be a host name or an address, as certificates have them";
+}
+
 static bool
 is_name_server(const char *word)
 {

@@ -13,6 +13,7 @@ static const char peer[] = "Who the client is";
 static const char tls[] = "TLS";
 static const char credentials[] = "Who judges credentials";
 static const char upstream[] = "The mail server or program behind";
+static const char upstream_tls[] = "TLS towards the mail server";
 static const char listener[] = "A listener, and the keeper that lives on";
 static const char process[] = "The process";
 
@@ -55,6 +56,20 @@ static const struct word words_xclient[] = {
     {NULL, 0},
 };
 
+static const struct word words_proxy_ssl[] = {
+    {"off", CONFIG_PROXY_SSL_OFF},
+    {"on", CONFIG_PROXY_SSL_ON},
+    {"starttls", CONFIG_PROXY_SSL_STARTTLS},
+    {NULL, 0},
+};
+
+static const struct word words_decision[] = {
+    {"auto", CONFIG_AUTO},
+    {"on", CONFIG_YES},
+    {"off", CONFIG_NO},
+    {NULL, 0},
+};
+
 static const struct word words_relay_at[] = {
     {"auth", CONFIG_RELAY_AT_AUTH},
     {"greeting", CONFIG_RELAY_AT_GREETING},
@@ -73,6 +88,9 @@ static const struct word words_log[] = {
 	.offset = offsetof(struct config, f), \
 	.size = sizeof(((struct config *)0)->f)
 #define SWITCH .wants = "must be on or off", .words = words_switch
+#define DECISION                            \
+	.wants = "must be auto, on or off", \
+	.words = words_decision, .fallback = "auto"
 /* poll(2) counts milliseconds in an int: 24 days and a little. */
 #define DAYS_24 ((uint64_t)24 * 86400 * 1000)
 #define TIMEOUT                                                               \
@@ -252,6 +270,45 @@ const struct directive config_table_rows[] = {
 	"greeting, which it then says itself",
 	&config_types_word, FIELD(relay_at), .fallback = "auth",
 	.wants = "must be auth or greeting", .words = words_relay_at},
+
+    {"proxy_ssl", upstream_tls, "off|on|starttls",
+	"speak TLS with the backend, from the first byte or by STARTTLS;\n"
+	"one that has none is given nothing",
+	&config_types_word, FIELD(proxy_ssl), .fallback = "off",
+	.wants = "must be off, on or starttls", .words = words_proxy_ssl},
+    {"proxy_ssl_verify", upstream_tls, "auto|on|off",
+	"whether its certificate must be good and be for its name; auto: of\n"
+	"a backend that is not on this host",
+	&config_types_word, FIELD(proxy_ssl_verify), DECISION},
+    {"proxy_ssl_name", upstream_tls, "NAME",
+	"the name to ask for and to verify, in place of the backend's",
+	&config_types_text, FIELD(proxy_ssl_name), .fallback = "",
+	.clean = config_clean_proxy_name},
+    {"proxy_ssl_trusted_certificate", upstream_tls, "PATH",
+	"whom to trust: a PEM file, or a directory as openssl rehash makes it",
+	&config_types_text, FIELD(proxy_ssl_trusted_certificate),
+	.fallback = "/etc/ssl/certs"},
+    {"proxy_ssl_crl", upstream_tls, "FILE",
+	"PEM file of lists of revoked certificates", &config_types_text,
+	FIELD(proxy_ssl_crl), .fallback = ""},
+    {"proxy_ssl_certificate", upstream_tls, "FILE...",
+	"PEM files of certificate chains, at most 4, for a backend that asks\n"
+	"for one",
+	&config_types_list, FIELD(proxy_ssl_certificate), .fallback = ""},
+    {"proxy_ssl_certificate_key", upstream_tls, "FILE...",
+	"PEM files of their private keys, in the same order",
+	&config_types_list, FIELD(proxy_ssl_certificate_key), .fallback = ""},
+    {"proxy_ssl_protocols", upstream_tls, "WORDS",
+	"versions, of: TLSv1 TLSv1.1 TLSv1.2 TLSv1.3", &config_types_text,
+	FIELD(proxy_ssl_protocols), .fallback = "TLSv1.2 TLSv1.3",
+	.clean = config_clean_protocols},
+    {"proxy_ssl_ciphers", upstream_tls, "LIST",
+	"ciphers of TLS 1.2, as openssl ciphers takes them", &config_types_text,
+	FIELD(proxy_ssl_ciphers), .fallback = ""},
+    {"proxy_ssl_dane", upstream_tls, "auto|on|off",
+	"heed TLSA records that a validating resolver on this host vouches\n"
+	"for; auto: where resolver is set",
+	&config_types_word, FIELD(proxy_ssl_dane), DECISION},
 
     {"listen", listener, "ADDRESS...",
 	"serve these sockets: address:port or unix:/path, each followed by\n"

@@ -61,9 +61,10 @@ struct session {
 	struct tls_facts proxy_tls; /* and of TLS, if that is believed */
 
 	struct auth_channel keeper;
-	const struct tls_api *tls_api; /* starttls.c's; NULL: not loaded */
+	const struct tls_api *tls_api; /* NULL: not loaded */
 	struct tls_server *tls_server; /* its too; NULL: none yet */
 	bool tls_has_keys;	     /* and its certificates are there */
+	struct tls_connector *tls_connector; /* backend_tls.c's; NULL: none yet */
 	const struct tls_facts *tls; /* of the client; NULL: in the clear */
 
 	/* the dialogue: smtp.c */

@@ -23,6 +23,50 @@
 /* How long a relay that has said its last may take to end. */
 #define RELAY_WAIT 3000
 
+/* TLS from here on; of struct upstream's secure() too. 0, or -1. */
+static int
+secure(void *arg)
+{
+	struct handover *h = arg;
+
+	return backend_tls_connect(h->session, &h->how, &h->place,
+	    &h->upstream.conn, h->upstream.reason);
+}
+
+/* Starts the relay. Its descriptor, or -1. */
+static int
+open_relay(struct session *s, struct handover *h)
+{
+	struct upstream *up = &h->upstream;
+
+	h->how.mode = CONFIG_PROXY_SSL_OFF;
+	if (s->conf->relay == NULL)
+		(void)text_copy(up->reason, sizeof(up->reason),
+		    "neither the verdict nor a directive names one");
+	else if (relay_start(&h->relay, s) == 0)
+		return h->relay.fd;
+	else
+		(void)text_copy(
+		    up->reason, sizeof(up->reason), strerror(errno));
+	return -1;
+}
+
+/* Connects to a backend. The descriptor, or -1. */
+static int
+open_backend(struct session *s, struct handover *h, const char *name,
+    int64_t deadline)
+{
+	struct upstream *up = &h->upstream;
+
+	if (backend_tls_choose(s, &h->how, up->reason) == -1)
+		return -1;
+	if (h->how.mode == CONFIG_PROXY_SSL_STARTTLS)
+		up->secure = secure;
+	h->backend = backend_connect(
+	    s->conf, name, &h->place, deadline, up->reason);
+	return h->backend;
+}
+
 /* Opens one upstream, by its name in the log. */
 static enum upstream_result
 open_one(struct session *s, struct handover *h, const char *name,
@@ -31,23 +75,14 @@ open_one(struct session *s, struct handover *h, const char *name,
 	struct upstream *up = &h->upstream;
 	int fd;
 
+	h->session = s;
 	up->is_relay = name == NULL;
 	up->committed = false;
 	up->xclient = 0;
-	if (up->is_relay && s->conf->relay == NULL) {
-		(void)text_copy(up->reason, sizeof(up->reason),
-		    "neither the verdict nor a directive names one");
-		return UPSTREAM_FAILED;
-	}
-	if (up->is_relay) {
-		fd = relay_start(&h->relay, s) == 0 ? h->relay.fd : -1;
-		if (fd == -1)
-			(void)text_copy(up->reason, sizeof(up->reason),
-			    strerror(errno));
-	} else {
-		fd = h->backend =
-		    backend_connect(s->conf, name, deadline, up->reason);
-	}
+	up->secure = NULL;
+	up->secure_arg = h;
+	fd = up->is_relay ? open_relay(s, h)
+			  : open_backend(s, h, name, deadline);
 	if (fd == -1)
 		return UPSTREAM_FAILED;
 	if (h->buffer == NULL)
@@ -59,7 +94,18 @@ open_one(struct session *s, struct handover *h, const char *name,
 	}
 	conn_init(&up->conn, fd, fd, h->buffer, s->conf->proxy_buffer);
 	up->conn.deadline = deadline;
+	if (h->how.mode == CONFIG_PROXY_SSL_ON && secure(h) == -1)
+		return UPSTREAM_FAILED;
 	return upstream_introduce(s, up);
+}
+
+/* What the handshake with a backend has come to; NULL: there was none. */
+static const struct tls_facts *
+tls_facts(const struct upstream *up)
+{
+	if (up->conn.tls == NULL || up->conn.failed)
+		return NULL;
+	return up->conn.tls_api->facts(up->conn.tls);
 }
 
 static void
@@ -70,16 +116,29 @@ log_upstream(const struct session *s, const struct upstream *up,
 	    [UPSTREAM_REFUSED] = "refused",
 	    [UPSTREAM_FAILED] = "failed"};
 
+	const struct tls_facts none = {.protocol = NULL};
+	const struct tls_facts *tls = tls_facts(up);
+
+	if (tls == NULL)
+		tls = &none;
 	log_event(r == UPSTREAM_READY ? LOG_INFO : LOG_WARNING, "upstream",
 	    "result", words[r], "backend",
 	    name != NULL ? name : s->conf->relay != NULL ? s->conf->relay[0]
 						  : NULL, "reason",
-	    r == UPSTREAM_READY ? NULL : up->reason, NULL);
+	    r == UPSTREAM_READY ? NULL : up->reason, "protocol",
+	    tls->protocol, "cipher", tls->cipher, "group", tls->group,
+	    "verified", tls->verified, "resumed",
+	    tls == &none ? NULL : tls->resumed ? "yes" : "no", NULL);
 }
 
 static void
 close_backend(struct handover *h)
 {
+	struct conn *c = &h->upstream.conn;
+
+	if (c->tls != NULL)
+		c->tls_api->free(c->tls);
+	c->tls = NULL;
 	if (h->backend != -1)
 		(void)close(h->backend);
 	h->backend = -1;

@@ -5,10 +5,14 @@
 #ifndef HANDOVER_H
 #define HANDOVER_H
 
+#include "backend_tls.h"
 #include "relay.h"
 #include "upstream.h"
 
 struct handover {
+	struct session *session; /* whose it is; set by handover_open() */
+	struct backend_tls how;
+	struct backend_place place;
 	struct relay relay; /* prepared by session.c before it gives up */
 	struct upstream upstream;
 	unsigned char *buffer; /* of the upstream's connection */

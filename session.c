@@ -96,13 +96,24 @@ log_connect(struct session *s)
 	    s->proxy.unique_id[0] != '\0' ? s->proxy.unique_id : NULL, NULL);
 }
 
-/* Public files that are read when TLS begins, which may be later. */
+/*
+ * Public files that are read when TLS begins, which may be later, and when a
+ * backend's certificate is seen: a system's directory of authorities holds
+ * links to where Debian keeps them.
+ */
 static void
 allow_files(const struct config *conf)
 {
 	sandbox_allow(conf->ssl_client_certificate);
 	sandbox_allow(conf->ssl_trusted_certificate);
 	sandbox_allow(conf->ssl_crl);
+	if (conf->proxy_ssl == CONFIG_PROXY_SSL_OFF &&
+	    conf->auth_provider[0] == '\0')
+		return;
+	sandbox_allow(conf->proxy_ssl_trusted_certificate);
+	sandbox_allow("/usr/share/ca-certificates");
+	sandbox_allow("/usr/local/share/ca-certificates");
+	sandbox_allow(conf->proxy_ssl_crl);
 }
 
 /*
@@ -115,7 +126,8 @@ protect(struct session *s, struct helpers *h)
 	const struct config *conf = s->conf;
 	bool needs_keeper = s->keeper.keeper_len == 0 &&
 	    (conf->auth_provider[0] != '\0' ||
-		conf->ssl_certificate.count > 0);
+		conf->ssl_certificate.count > 0 ||
+		conf->proxy_ssl_certificate.count > 0);
 	char err[256];
 
 	if (h->is_protected)
@@ -447,14 +459,44 @@ static struct helpers helpers = {
     .handover = {.relay = {.fd = -1, .channel = -1}, .backend = -1},
 };
 
+/*
+ * TLS for all sessions to come: towards clients, where there are certificates,
+ * and towards backends, if a directive and no verdict asks for it. 0, or -1,
+ * logged.
+ */
+static int
+prepare_tls(struct session *s)
+{
+	char err[BACKEND_ERROR_SIZE];
+
+	if (s->conf->ssl_certificate.count > 0 &&
+	    (starttls_prepare(s) == -1 || starttls_warm_up(s) == -1))
+		return -1;
+	if (s->conf->proxy_ssl == CONFIG_PROXY_SSL_OFF ||
+	    backend_tls_prepare(s, err) == 0)
+		return 0;
+	log_event(LOG_ERR, "tls", "result", "failed", "reason", err, NULL);
+	return -1;
+}
+
+static void
+free_tls(struct tls_server *server, struct tls_connector *connector)
+{
+	if (server != NULL)
+		session.tls_api->server_free(server);
+	if (connector != NULL)
+		session.tls_api->connector_free(connector);
+}
+
 int
 session_prepare(const struct config *conf, const struct sockaddr_un *keeper,
     socklen_t keeper_len)
 {
-	struct tls_server *old = session.tls_server;
-	const struct config *old_conf = session.conf;
 	const struct auth_channel old_keeper = session.keeper;
-	int r = 0;
+	const struct config *const old_conf = session.conf;
+	struct tls_server *old_server = session.tls_server;
+	struct tls_connector *old_connector = session.tls_connector;
+	int r;
 
 	session.conf = conf;
 	session.keeper.fd = -1;
@@ -462,24 +504,24 @@ session_prepare(const struct config *conf, const struct sockaddr_un *keeper,
 	session.keeper.keeper_len = keeper_len;
 	session.tls_server = NULL;
 	session.tls_has_keys = false;
-	sandbox_prepare();
-	if (conf->ssl_certificate.count > 0)
-		r = starttls_prepare(&session) == -1 ||
-			starttls_warm_up(&session) == -1
-		    ? -1
-		    : 0;
+	session.tls_connector = NULL;
+	r = prepare_tls(&session);
 	/* Each session opens its own: what it has asked is counted by that. */
 	auth_hang_up(&session.keeper);
-	if (r == -1) {
-		session.conf = old_conf;
-		session.keeper = old_keeper;
-		session.tls_server = old;
-		session.tls_has_keys = old != NULL;
-	} else if (old != NULL) {
-		session.tls_api->server_free(old);
+	if (r == 0) {
+		free_tls(old_server, old_connector);
+		allow_files(conf);
+		sandbox_prepare();
+		session_refresh();
+		return 0;
 	}
-	session_refresh();
-	return r;
+	free_tls(session.tls_server, session.tls_connector);
+	session.conf = old_conf;
+	session.keeper = old_keeper;
+	session.tls_server = old_server;
+	session.tls_has_keys = old_server != NULL;
+	session.tls_connector = old_connector;
+	return -1;
 }
 
 void

@@ -1,74 +1,22 @@
 /*
- * The handshake with the client. The private key never comes here: the two
- * functions of the keyring are questions to the keeper.
+ * The handshake with the client. The private key never comes here: the
+ * keyring asks the keeper.
  */
-#include <stdio.h>
-#include <string.h>
 #include <syslog.h>
 
-#include "auth.h"
-#include "lib/clock.h"
+#include "keyring.h"
 #include "lib/log.h"
 
 #include "starttls.h"
 
-/* How long the keeper may take to load keys or to sign, in milliseconds. */
-#define KEEPER_WAIT 10000
-
-/* Why the keeper could not, from inside OpenSSL's calls to what is logged. */
-static char keeper_reason[TLS_ERROR_SIZE];
-
-/* Asks the keeper; the length of `field` copied to `out`, 0 if not there. */
-static ssize_t
-ask(struct session *s, struct message *m, enum message_type expected,
-    enum message_field field, unsigned char *out, size_t size)
-{
-	const void *bytes;
-	size_t len = 0;
-
-	if (auth_question(&s->keeper, m, expected, clock_in(KEEPER_WAIT)) ==
-	    -1) {
-		(void)snprintf(keeper_reason, sizeof(keeper_reason), "%s",
-		    message_text(m, M_REASON));
-		return -1;
-	}
-	bytes = message_get_bytes(m, field, &len);
-	if (bytes == NULL)
-		return 0;
-	if (len > size)
-		return -1;
-	memcpy(out, bytes, len);
-	return (ssize_t)len;
-}
-
-static ssize_t
-certificates(void *arg, unsigned key, unsigned char *chain, size_t size)
-{
-	static struct message m;
-
-	message_init(&m, ASK_CERTIFICATES);
-	message_put_number(&m, M_KEY, key);
-	return ask(arg, &m, ANSWER_CERTIFICATES, M_CHAIN, chain, size);
-}
-
-static ssize_t
-sign(void *arg, unsigned key, enum tls_scheme scheme, const void *data,
-    size_t len, unsigned char *sig, size_t size)
-{
-	static struct message m;
-
-	message_init(&m, ASK_SIGNATURE);
-	message_put_number(&m, M_KEY, key);
-	message_put_number(&m, M_SCHEME, scheme);
-	message_put_bytes(&m, M_DATA, data, len);
-	return ask(arg, &m, ANSWER_SIGNATURE, M_SIGNATURE, sig, size);
-}
+/* Of this process's certificates; its keeper is the session's. */
+static struct keyring keyring = {.role = TLS_ROLE_SERVER};
 
 static int
 failed(const struct session *s, const char *reason)
 {
-	if (keeper_reason[0] != '\0')
-		reason = keeper_reason;
+	if (keyring.reason[0] != '\0')
+		reason = keyring.reason;
 	log_event(LOG_ERR, "tls", "result", "failed", "client",
 	    s->peer.addr[0] != '\0' ? s->peer.addr : NULL,
 	    "reason", reason, NULL);
@@ -103,15 +51,17 @@ starttls_preload(struct session *s)
 int
 starttls_prepare(struct session *s)
 {
-	const struct tls_keyring keyring = {s, certificates, sign};
+	struct tls_keyring ring;
 	char err[TLS_ERROR_SIZE] = "";
 
-	keeper_reason[0] = '\0';
+	keyring.reason[0] = '\0';
 	if (s->tls_has_keys)
 		return 0;
 	if (starttls_preload(s) == -1)
 		return -1;
-	if (s->tls_api->server_keys(s->tls_server, &keyring, err) == -1)
+	keyring.keeper = &s->keeper;
+	ring = keyring_for_tls(&keyring);
+	if (s->tls_api->server_keys(s->tls_server, &ring, err) == -1)
 		return failed(s, err);
 	s->tls_has_keys = true;
 	return starttls_tickets(s);
@@ -178,7 +128,7 @@ starttls_accept(struct session *s)
 	const char *why;
 
 	c->tls_api = s->tls_api;
-	keeper_reason[0] = '\0';
+	keyring.reason[0] = '\0';
 	c->tls = c->tls_api->accept(s->tls_server, c->rfd, c->wfd);
 	if (c->tls == NULL)
 		return failed(s, "out of memory");
@@ -191,7 +141,7 @@ starttls_accept(struct session *s)
 	}
 	why = r == CONN_TIMEOUT ? "timeout"
 	    : r == CONN_EOF	? "the client left"
-	    : keeper_reason[0] != '\0' ? keeper_reason
+	    : keyring.reason[0] != '\0' ? keyring.reason
 				       : c->tls_api->error(c->tls);
 	/* A log of the clients' doings, not of ours. */
 	log_event(LOG_INFO, "tls", "result", "failed", "client", s->peer.addr,

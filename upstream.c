@@ -242,6 +242,8 @@ take_offer(struct upstream *up, const char *text)
 
 	if (text_equal(text, "PIPELINING"))
 		up->pipelining = true;
+	else if (text_equal(text, "STARTTLS"))
+		up->starttls = true;
 	else if (text_prefix(text, "AUTH ")) {
 		up->auth_plain = text_has_word(text + 5, "PLAIN");
 		up->auth_login = text_has_word(text + 5, "LOGIN");
@@ -252,14 +254,51 @@ take_offer(struct upstream *up, const char *text)
 	}
 }
 
+static enum upstream_result
+hello_as(struct upstream *up, const char *verb, const char *name)
+{
+	up->starttls = up->pipelining = false;
+	up->auth_plain = up->auth_login = false;
+	(void)conn_print(&up->conn, "%s %s\r\n", verb, name);
+	return expect(up, verb, 2, take_offer);
+}
+
 /* The client's own name, so that a backend without XCLIENT hears it too. */
 static enum upstream_result
 hello(struct session *s, struct upstream *up, const char *verb)
 {
-	up->pipelining = up->auth_plain = up->auth_login = false;
-	(void)conn_print(&up->conn, "%s %s\r\n", verb,
-	    s->helo[0] != '\0' ? s->helo : s->conf->server_name);
-	return expect(up, verb, 2, take_offer);
+	return hello_as(
+	    up, verb, s->helo[0] != '\0' ? s->helo : s->conf->server_name);
+}
+
+/* --- STARTTLS ------------------------------------------------------------ */
+
+/*
+ * Whoever is between could take the offer out, or answer for the server: where
+ * TLS is asked for there is none to be had without it. What was offered in the
+ * clear is forgotten (RFC 3207 section 4.2), and expect() sees to it that what
+ * was said in the clear behind the answer is not taken for what is said in TLS
+ * (CVE-2011-0411, the other way round).
+ */
+static enum upstream_result
+secure(struct session *s, struct upstream *up)
+{
+	enum upstream_result r;
+
+	r = hello_as(up, "EHLO", s->conf->server_name);
+	if (r != UPSTREAM_READY)
+		return r;
+	if (!up->starttls)
+		return failed(up, "STARTTLS", "the backend does not offer it");
+	(void)conn_print(&up->conn, "STARTTLS\r\n");
+	r = expect(up, "STARTTLS", 2, NULL);
+	/* It has refused us, not the client. */
+	up->words[0] = '\0';
+	if (r != UPSTREAM_READY)
+		return r;
+	up->xclient = 0;
+	return up->secure(up->secure_arg) == 0 ? UPSTREAM_READY
+						: UPSTREAM_FAILED;
 }
 
 /* --- XCLIENT ------------------------------------------------------------- */
@@ -452,6 +491,8 @@ upstream_introduce(struct session *s, struct upstream *up)
 
 	up->words[0] = up->reason[0] = '\0';
 	r = expect(up, "greeting", 2, NULL);
+	if (r == UPSTREAM_READY && up->secure != NULL)
+		r = secure(s, up);
 	if (r == UPSTREAM_READY)
 		r = hello(s, up, "EHLO");
 	for (i = 0; r == UPSTREAM_READY && i < sizeof(steps) / sizeof(steps[0]);

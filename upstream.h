@@ -20,8 +20,14 @@ enum upstream_result {
 struct upstream {
 	struct conn conn;  /* the caller's, with its deadline set */
 	bool is_relay;	   /* a program: it is told nothing by XCLIENT, AUTH */
+	/*
+	 * Where STARTTLS is to come first: makes `conn` a TLS one. 0, or -1
+	 * with `reason`. NULL: not asked for.
+	 */
+	int (*secure)(void *arg);
+	void *secure_arg;
 	unsigned xclient;  /* the attributes it offers, a bit a row */
-	bool pipelining, auth_plain, auth_login;
+	bool starttls, pipelining, auth_plain, auth_login;
 	/*
 	 * Set once the server has been told who the client is: what it refuses
 	 * after that is not asked of another.
@@ -32,7 +38,8 @@ struct upstream {
 };
 
 /*
- * Introduces the session. With `none` MAIL and RCPT are sent too, and at READY
+ * Introduces the session; before STARTTLS, where it is asked for, nothing is
+ * said of it, and without it nothing at all. With `none` MAIL and RCPT are sent too, and at READY
  * `words` is what the client is to be told about its RCPT.
  */
 enum upstream_result upstream_introduce(

@@ -240,7 +240,9 @@ vault_prepare(struct vault *v, bool many)
 	if (v->conf->ssl_certificate.count > 0 &&
 	    (many || (v->conf->socket & CONFIG_SOCKET_SSL) ||
 		v->conf->starttls == CONFIG_STARTTLS_ONLY))
-		(void)vault_load_keys(v, err);
+		(void)vault_load_keys(v, TLS_ROLE_SERVER, err);
+	if (v->conf->proxy_ssl_certificate.count > 0 && many)
+		(void)vault_load_keys(v, TLS_ROLE_CLIENT, err);
 }
 
 bool

@@ -17,7 +17,8 @@ struct vault_exchange;
 /* One that asks: what has been done for a session, and its open exchange. */
 struct asker {
 	struct vault_exchange *exchange; /* NULL: none goes on */
-	unsigned judged, envelopes, signatures;
+	unsigned judged, envelopes;
+	unsigned signatures[2]; /* of enum tls_role */
 };
 
 /* One worker's: a provider answers one question at a time. */
@@ -27,7 +28,7 @@ struct vault {
 	const struct auth_provider *provider;
 	void *provider_state;
 	const struct tls_api *tls;
-	struct tls_keys *keys;
+	struct tls_keys *keys[2]; /* of enum tls_role */
 	/* the question that is being answered */
 	struct asker *asker;
 	struct message *question, *answer;

@@ -33,8 +33,8 @@ void vault_certificates(struct vault *v);
 void vault_signature(struct vault *v);
 void vault_tickets(struct vault *v);
 
-/* Loads the keys unless they are. 0, or -1 with a line in `err`. */
-int vault_load_keys(struct vault *v, char *err);
+/* Loads the keys of a role unless they are. 0, or -1 with a line in `err`. */
+int vault_load_keys(struct vault *v, enum tls_role role, char *err);
 
 /* vault_exchange.c: the answers to ASK_EXCHANGE and ASK_STEP. */
 void vault_exchange_begin(struct vault *v);

@@ -7,44 +7,66 @@
 
 #include "vault_parts.h"
 
-/* One handshake a session; one more for a client that tries it twice. */
-#define SIGNATURES_MAX 2
+/*
+ * One handshake a session; one more for a client that tries it twice. Backends
+ * may be many, and be tried anew for a client that does not give up.
+ */
+static const unsigned signatures_max[] = {
+    [TLS_ROLE_SERVER] = 2,
+    [TLS_ROLE_CLIENT] = 16,
+};
 
 int
-vault_load_keys(struct vault *v, char *err)
+vault_load_keys(struct vault *v, enum tls_role role, char *err)
 {
-	if (v->keys != NULL)
+	const struct config *conf = v->conf;
+	const struct tls_key_files files[] = {
+	    [TLS_ROLE_SERVER] = {conf->ssl_certificate.word,
+		conf->ssl_certificate_key.word, conf->ssl_certificate.count,
+		conf->ssl_password_file},
+	    [TLS_ROLE_CLIENT] = {conf->proxy_ssl_certificate.word,
+		conf->proxy_ssl_certificate_key.word,
+		conf->proxy_ssl_certificate.count, conf->ssl_password_file},
+	};
+
+	if (v->keys[role] != NULL)
 		return 0;
 	v->tls = tls_load(err);
 	if (v->tls != NULL)
-		v->keys = v->tls->keys_load(v->conf->ssl_certificate.word,
-		    v->conf->ssl_certificate_key.word,
-		    v->conf->ssl_certificate.count, v->conf->ssl_password_file,
-		    err);
-	return v->keys != NULL ? 0 : -1;
+		v->keys[role] = v->tls->keys_load(role, &files[role], err);
+	return v->keys[role] != NULL ? 0 : -1;
 }
 
-/* 0, or -1 with the failure as the answer. */
-static int
-open_keys(struct vault *v)
+/* The keys of a role; NULL with the failure as the answer. */
+static const struct tls_keys *
+open_keys(struct vault *v, enum tls_role role)
 {
 	char err[TLS_ERROR_SIZE] = "";
 
-	if (vault_load_keys(v, err) == 0)
-		return 0;
+	if (vault_load_keys(v, role, err) == 0)
+		return v->keys[role];
 	vault_fail(v, err);
-	return -1;
+	return NULL;
+}
+
+static enum tls_role
+asked_role(const struct vault *v)
+{
+	return strcmp(message_text(v->question, M_ROLE), "client") == 0
+	    ? TLS_ROLE_CLIENT
+	    : TLS_ROLE_SERVER;
 }
 
 void
 vault_certificates(struct vault *v)
 {
+	const struct tls_keys *keys = open_keys(v, asked_role(v));
 	unsigned char chain[TLS_MAX_CHAIN];
 	ssize_t len;
 
-	if (open_keys(v) == -1)
+	if (keys == NULL)
 		return;
-	len = v->tls->keys_certificates(v->keys,
+	len = v->tls->keys_certificates(keys,
 	    (unsigned)message_get_number(
 		v->question, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
 	    chain, sizeof(chain));
@@ -58,18 +80,22 @@ vault_signature(struct vault *v)
 {
 	unsigned char sig[TLS_MAX_SIGNATURE];
 	const struct message *q = v->question;
+	const enum tls_role role = asked_role(v);
+	const struct tls_keys *keys = open_keys(v, role);
 	const void *data;
 	size_t data_len = 0;
 	ssize_t len;
 
-	if (open_keys(v) == -1)
+	if (keys == NULL)
 		return;
 	data = message_get_bytes(q, M_DATA, &data_len);
-	if (data == NULL || !vault_take_one(&v->asker->signatures, SIGNATURES_MAX)) {
+	if (data == NULL ||
+	    !vault_take_one(
+		&v->asker->signatures[role], signatures_max[role])) {
 		vault_fail(v, "no more is signed for this session");
 		return;
 	}
-	len = v->tls->keys_sign(v->keys,
+	len = v->tls->keys_sign(keys,
 	    (unsigned)message_get_number(q, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
 	    (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
 	    data_len, sig, sizeof(sig));

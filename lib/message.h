@@ -28,8 +28,8 @@ enum message_type {
 	ASK_VERDICT,	    /* METHOD and credentials: -> ANSWER_VERDICT */
 	ASK_EXCHANGE,	    /* begin MECHANISM: -> _CHALLENGE or _VERDICT */
 	ASK_STEP,	    /* RESPONSE: -> ANSWER_CHALLENGE or _VERDICT */
-	ASK_CERTIFICATES,   /* for SERVER_NAME: -> ANSWER_CERTIFICATES */
-	ASK_SIGNATURE,	    /* KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
+	ASK_CERTIFICATES,   /* ROLE, KEY: -> ANSWER_CERTIFICATES */
+	ASK_SIGNATURE,	    /* ROLE, KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
 	ASK_TICKETS,	    /* keys of session tickets: -> ANSWER_TICKETS */
 	/* answers of a keeper */
 	ANSWER_MECHANISMS,
@@ -63,12 +63,13 @@ enum message_type {
 	/* a verdict: RESULT is accepted, denied or unavailable; bytes in      \
 	 * CHALLENGE, which is the last word of an exchange here */            \
 	X(RESULT) X(REASON) X(CODE) X(DELAY) X(BACKEND)                        \
-	X(BACKEND_USER) X(BACKEND_PASSWORD) X(CHALLENGE)                       \
+	X(BACKEND_USER) X(BACKEND_PASSWORD) X(BACKEND_SSL) X(CHALLENGE)        \
 	/* lists of words: what the provider can do, and what it runs */       \
 	X(CAN) X(MECHANISMS)                                                   \
 	/* TLS: bytes in DATA, SIGNATURE and CHAIN (DER, each certificate     \
-	 * preceded by its length in 3 octets, leaf first) */                  \
-	X(SERVER_NAME) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)          \
+	 * preceded by its length in 3 octets, leaf first); the keys are the  \
+	 * server's, with ROLE "client" those that are shown to backends */    \
+	X(SERVER_NAME) X(ROLE) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)          \
 	/* bytes: each key preceded by its length in one octet */              \
 	X(TICKETS)
 

@@ -10,6 +10,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include "lib/tls_client.h"
 #include "lib/tls_keys.h"
 #include "lib/tls_server.h"
 #include "lib/tls_settings.h"
@@ -60,6 +61,18 @@ static struct tls *
 connection_accept(struct tls_server *server, int rfd, int wfd)
 {
 	return connection_new(tls_server_accept(server), rfd, wfd);
+}
+
+static struct tls *
+connection_connect(struct tls_connector *connector, const struct tls_peer *peer,
+    int fd, char *err)
+{
+	SSL *ssl = tls_client_connect(connector, peer, err);
+	struct tls *tls = NULL;
+
+	if (ssl != NULL && (tls = connection_new(ssl, fd, fd)) == NULL)
+		(void)snprintf(err, TLS_ERROR_SIZE, "%s", strerror(ENOMEM));
+	return tls;
 }
 
 /* What comes before each call of OpenSSL whose outcome is asked for. */
@@ -113,6 +126,9 @@ outcome(struct tls *tls, int result)
 		    tls->error, sizeof(tls->error), "%s", strerror(cause));
 		return broken(tls);
 	default:
+		if (tls_client_explain(
+			tls->ssl, tls->error, sizeof(tls->error)))
+			return broken(tls);
 		if (!SSL_is_init_finished(tls->ssl) &&
 		    is_plain_text(ERR_peek_error())) {
 			ERR_clear_error();
@@ -144,7 +160,7 @@ take_server_name(struct tls *tls)
 static enum tls_want
 handshake(struct tls *tls)
 {
-	int result;
+	int result, group;
 
 	if (tls->broken)
 		return TLS_ERROR;
@@ -152,15 +168,22 @@ handshake(struct tls *tls)
 	result = SSL_do_handshake(tls->ssl);
 	if (result != 1)
 		return outcome(tls, result);
-	take_server_name(tls);
 	/* Not known would be taken for not asked for. */
-	if (tls_verify_client(tls->ssl, &tls->client) == -1) {
+	if (SSL_is_server(tls->ssl) &&
+	    tls_verify_client(tls->ssl, &tls->client) == -1) {
 		(void)snprintf(tls->error, sizeof(tls->error), "out of memory");
 		return broken(tls);
 	}
 	tls->facts.client = tls->client;
+	if (SSL_is_server(tls->ssl))
+		take_server_name(tls);
+	else
+		tls->facts.verified = tls_client_verified(tls->ssl);
 	tls->facts.protocol = SSL_get_version(tls->ssl);
 	tls->facts.cipher = SSL_get_cipher_name(tls->ssl);
+	group = SSL_get_negotiated_group(tls->ssl);
+	tls->facts.group = group != 0 ? SSL_group_to_name(tls->ssl, group)
+				      : NULL;
 	tls->facts.server_name = tls->server_name;
 	tls->facts.resumed = SSL_session_reused(tls->ssl) == 1;
 	return TLS_DONE;
@@ -228,11 +251,10 @@ error(const struct tls *tls)
 /* The keeper. */
 
 static struct tls_keys *
-keys_load(char *const *certificates, char *const *keys, size_t count,
-    const char *password_file, char *err)
+keys_load(enum tls_role role, const struct tls_key_files *files, char *err)
 {
 	tls_settings_init();
-	return tls_keys_load(certificates, keys, count, password_file, err);
+	return tls_keys_load(role, files, err);
 }
 
 /* Found by its name in the module: see lib/module.h. */
@@ -244,6 +266,10 @@ const struct tls_api tls_api = {.server_new = tls_server_new,
     .server_tickets = tls_server_tickets,
     .server_free = tls_server_free,
     .accept = connection_accept,
+    .connector_new = tls_client_new,
+    .connector_keys = tls_client_keys,
+    .connector_free = tls_client_free,
+    .connect = connection_connect,
     .handshake = handshake,
     .read = receive,
     .write = transmit,

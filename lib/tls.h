@@ -19,12 +19,20 @@
 
 struct tls;	   /* one connection */
 struct tls_server; /* what all connections of a process share */
+struct tls_connector; /* the same for connections to servers */
 struct tls_keys;   /* private keys and their certificates, in a keeper */
 
 #define TLS_MAX_KEYS	   4
 #define TLS_MAX_SIGNATURE  1024
 #define TLS_MAX_CHAIN	   20000
 #define TLS_ERROR_SIZE	   256
+#define TLS_MAX_TLSA	   512 /* octets of a record's data */
+
+/* Which side of a handshake a directive, or a key, is for. */
+enum tls_role {
+	TLS_ROLE_SERVER,
+	TLS_ROLE_CLIENT
+};
 
 /* Of what a client's certificate says; what is longer is left out. */
 #define TLS_NAME_SIZE	     1024
@@ -53,20 +61,45 @@ enum tls_verify {
 	TLS_VERIFY_OPTIONAL_NO_CA /* the same, but its CA may be unknown */
 };
 
-/* nginx's ssl_* directives, as text; "" or NULL for OpenSSL's default. */
+/*
+ * nginx's ssl_* directives, for a client its proxy_ssl_* ones, as text; "" or
+ * NULL for OpenSSL's default.
+ */
 struct tls_settings {
+	enum tls_role role;
 	const char *protocols; /* "TLSv1.2 TLSv1.3" */
 	const char *ciphers;   /* OpenSSL's list for TLS 1.2 */
 	const char *ecdh_curve; /* "auto" or a list as X25519:prime256v1 */
 	bool prefer_server_ciphers;
+	/* A server's alone. */
 	enum tls_verify verify;
 	unsigned verify_depth;
-	/* PEM files of CAs, the first one's names are told to clients. */
-	const char *client_certificate, *trusted_certificate;
+	const char *client_certificate; /* PEM file: CAs that clients are told */
+	/* PEM file of CAs; a client's may be a directory of hashed names. */
+	const char *trusted_certificate;
 	const char *crl; /* PEM file of revocation lists */
 };
 
-/* Where the server side finds what only the keeper has. */
+/* A TLSA record (RFC 6698 section 2.1). */
+struct tls_tlsa {
+	uint8_t usage, selector, matching;
+	size_t len;
+	unsigned char data[TLS_MAX_TLSA];
+};
+
+/* Whom a client means to reach. */
+struct tls_peer {
+	const char *name; /* of a host, or its address; "": there is none */
+	bool verify;	  /* its certificate, and that it is for that name */
+	/*
+	 * Its TLSA records, from an answer that was validated. If one of them
+	 * is usable, they decide and `verify` does not.
+	 */
+	const struct tls_tlsa *tlsa;
+	size_t tlsa_count;
+};
+
+/* Where either side finds what only the keeper has. */
 struct tls_keyring {
 	void *arg;
 	/*
@@ -82,6 +115,13 @@ struct tls_keyring {
 	 */
 	ssize_t (*sign)(void *arg, unsigned key, enum tls_scheme scheme,
 	    const void *data, size_t len, unsigned char *sig, size_t size);
+};
+
+/* A keeper's files; of NULL or "" there are none. */
+struct tls_key_files {
+	char *const *certificates, *const *keys;
+	size_t count;
+	const char *passwords;
 };
 
 enum tls_want {
@@ -124,7 +164,10 @@ struct tls_client {
 struct tls_facts {
 	const char *protocol;	 /* "TLSv1.3" */
 	const char *cipher;	 /* "TLS_AES_256_GCM_SHA384" */
+	const char *group;	 /* of the key exchange: "x25519"; NULL: none */
 	const char *server_name; /* what the client asked for; "" for nothing */
+	/* of a server, by what: "pkix", "dane-ta", "dane-ee", or "off" */
+	const char *verified;
 	bool resumed;
 	const struct tls_client *client; /* NULL: it was not asked */
 };
@@ -157,6 +200,25 @@ struct tls_api {
 	/* A connection that has yet to be handshaken; NULL without memory. */
 	struct tls *(*accept)(struct tls_server *server, int rfd, int wfd);
 
+	/*
+	 * Client side, once a process: trusted certificates and the list of
+	 * revoked ones are read, but for those of a directory, which are read
+	 * as they are needed. connector_keys() asks the keyring for certificates
+	 * to show to servers that want one; without it they get none.
+	 */
+	struct tls_connector *(*connector_new)(
+	    const struct tls_settings *settings, char *err);
+	int (*connector_keys)(struct tls_connector *connector,
+	    const struct tls_keyring *keyring, char *err);
+	void (*connector_free)(struct tls_connector *connector);
+	/*
+	 * A connection over the socket `fd` that has yet to be handshaken; its
+	 * handshake fails where the peer cannot be verified as `peer` wants
+	 * it. NULL with a line in `err`.
+	 */
+	struct tls *(*connect)(struct tls_connector *connector,
+	    const struct tls_peer *peer, int fd, char *err);
+
 	/* None of these waits. read() and write() set *moved on TLS_DONE. */
 	enum tls_want (*handshake)(struct tls *tls);
 	enum tls_want (*read)(
@@ -175,22 +237,23 @@ struct tls_api {
 	const char *(*error)(const struct tls *tls);
 
 	/*
-	 * Keeper side. `count` (at most TLS_MAX_KEYS) paths of PEM files, key
-	 * i belonging to the chain i; `password_file` holds passphrases, a
-	 * line each, all tried for each key (nginx's ssl_password_file); ""
-	 * for none. A key that does not belong to its certificate, and one
-	 * that others than owner and group may read, are errors.
+	 * Keeper side. The keys are for one role, whose directives errors
+	 * name. At most TLS_MAX_KEYS PEM files, key i belonging to the chain
+	 * i; `passwords` holds passphrases, a line each, all tried for each
+	 * key (nginx's ssl_password_file). A key that does not belong to its
+	 * certificate, and one that others than owner and group may read, are
+	 * errors.
 	 */
-	struct tls_keys *(*keys_load)(char *const *certificates,
-	    char *const *keys, size_t count, const char *password_file,
-	    char *err);
+	struct tls_keys *(*keys_load)(
+	    enum tls_role role, const struct tls_key_files *files, char *err);
 	void (*keys_free)(struct tls_keys *keys);
 	ssize_t (*keys_certificates)(const struct tls_keys *keys, unsigned key,
 	    unsigned char *chain, size_t size);
 	/*
-	 * Signs only what TLS gives a server to sign (RFC 8446 section 4.4.3
-	 * for TLS 1.3, RFC 8422 section 5.4 and RFC 5246 section 7.4.3 for 1.2),
-	 * so that the key is no oracle for another protocol.
+	 * Signs only what TLS gives the keys' role to sign (RFC 8446 section
+	 * 4.4.3 for TLS 1.3; for 1.2 a server's RFC 8422 section 5.4 and RFC
+	 * 5246 section 7.4.3, a client's RFC 5246 section 7.4.8), so that the
+	 * key is no oracle for another protocol, nor for the other role.
 	 */
 	ssize_t (*keys_sign)(const struct tls_keys *keys, unsigned key,
 	    enum tls_scheme scheme, const void *data, size_t len,
@@ -200,7 +263,7 @@ struct tls_api {
 /*
  * The module's table, loaded at the first call; NULL with a line in `err`
  * (TLS_ERROR_SIZE octets). OpenSSL is initialised by the first call of
- * server_new() or keys_load(), not by this.
+ * server_new(), connector_new() or keys_load(), not by this.
  */
 const struct tls_api *tls_load(char *err);
 

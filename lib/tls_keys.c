@@ -23,8 +23,17 @@ struct key {
 };
 
 struct tls_keys {
+	enum tls_role role;
 	size_t count;
 	struct key key[TLS_MAX_KEYS];
+};
+
+/* What the directives of a role are called. */
+static const struct {
+	const char *certificate, *key;
+} directives[] = {
+    [TLS_ROLE_SERVER] = {"ssl_certificate", "ssl_certificate_key"},
+    [TLS_ROLE_CLIENT] = {"proxy_ssl_certificate", "proxy_ssl_certificate_key"},
 };
 
 static int
@@ -40,7 +49,7 @@ take_key(const struct tls_place *at, struct tls_pem *pem,
 	if (m == TLS_KEY_MATCH)
 		return 0;
 	if (m == TLS_KEY_MISMATCH)
-		why = "the key does not belong to ssl_certificate";
+		why = "the key does not belong to the certificate";
 	else if (tls_key_is_encrypted(pem))
 		why = "encrypted, and no line of ssl_password_file opens it";
 	return tls_file_fail(at, why);
@@ -154,28 +163,31 @@ load_chain(const struct tls_place *at, struct key *key, struct tls_leaf *leaf)
 }
 
 struct tls_keys *
-tls_keys_load(char *const *certificates, char *const *keys, size_t count,
-    const char *password_file, char *err)
+tls_keys_load(
+    enum tls_role role, const struct tls_key_files *files, char *err)
 {
-	struct tls_place words = {"ssl_password_file", password_file, err};
+	struct tls_place words = {"ssl_password_file", files->passwords, err};
 	struct tls_keys *loaded = calloc(1, sizeof(*loaded));
 	struct tls_file lines = {0};
 	struct tls_leaf leaf;
 	size_t i;
 
-	if (loaded == NULL || count > TLS_MAX_KEYS) {
-		(void)snprintf(err, TLS_ERROR_SIZE, "ssl_certificate: %s",
+	if (loaded == NULL || files->count > TLS_MAX_KEYS) {
+		(void)snprintf(err, TLS_ERROR_SIZE, "%s: %s",
+		    directives[role].certificate,
 		    loaded == NULL ? strerror(errno) : "more than 4");
 		free(loaded);
 		return NULL;
 	}
-	if (password_file != NULL && password_file[0] != '\0' &&
+	loaded->role = role;
+	if (files->passwords != NULL && files->passwords[0] != '\0' &&
 	    tls_file_read(&words, false, &lines) == -1)
 		goto err;
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < files->count; i++) {
 		struct tls_place chain = {
-		    "ssl_certificate", certificates[i], err};
-		struct tls_place key = {"ssl_certificate_key", keys[i], err};
+		    directives[role].certificate, files->certificates[i], err};
+		struct tls_place key = {
+		    directives[role].key, files->keys[i], err};
 
 		loaded->count++;
 		if (load_chain(&chain, &loaded->key[i], &leaf) == -1 ||
@@ -224,8 +236,10 @@ ssize_t
 tls_keys_sign(const struct tls_keys *keys, unsigned key, enum tls_scheme scheme,
     const void *data, size_t len, unsigned char *sig, size_t size)
 {
+	const struct tls_scheme_data tbs = {keys->role, data, len};
+
 	if (key >= keys->count)
 		return -1;
 	return tls_scheme_sign(keys->key[key].pkey, keys->key[key].type, scheme,
-	    data, len, sig, size);
+	    &tbs, sig, size);
 }

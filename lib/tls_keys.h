@@ -7,8 +7,8 @@
 
 #include "tls.h"
 
-struct tls_keys *tls_keys_load(char *const *certificates, char *const *keys,
-    size_t count, const char *password_file, char *err);
+struct tls_keys *tls_keys_load(
+    enum tls_role role, const struct tls_key_files *files, char *err);
 void tls_keys_free(struct tls_keys *keys);
 ssize_t tls_keys_certificates(const struct tls_keys *keys, unsigned key,
     unsigned char *chain, size_t size);

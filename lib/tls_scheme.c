@@ -1,6 +1,8 @@
 /*
- * Signing what a TLS server has to sign, and nothing else: the forms of data,
- * and the kinds of signature that go with each type of key.
+ * Signing what one side of TLS has to sign, and nothing else: the forms of
+ * data, and the kinds of signature that go with each type of key. No form of
+ * one side is one of the other's, so that a key for talking to backends cannot
+ * be made to speak for this server, nor its keys for a client.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -44,21 +46,25 @@ find_scheme(enum tls_scheme scheme, int type)
 /*
  * RFC 8446 section 4.4.3: 64 blanks, who signs what, a NUL, and the hash of
  * the handshake so far. Of TLS 1.3's suites some hash to 32 octets, the others
- * to 48. The words keep a signature for a client's part, or for another
- * version, from ever being had here.
+ * to 48. The words keep a signature for the other side's part, or for
+ * another version, from ever being had here.
  */
 static bool
-is_certificate_verify(const unsigned char *data, size_t len)
+is_certificate_verify(
+    enum tls_role role, const unsigned char *data, size_t len)
 {
-	static const char words[] = "TLS 1.3, server CertificateVerify";
-	size_t i, head = 64 + sizeof(words); /* with the NUL */
+	static const char words[][34] = {
+	    [TLS_ROLE_SERVER] = "TLS 1.3, server CertificateVerify",
+	    [TLS_ROLE_CLIENT] = "TLS 1.3, client CertificateVerify",
+	};
+	size_t i, head = 64 + sizeof(words[role]); /* with the NUL */
 
 	if (len != head + 32 && len != head + 48)
 		return false;
 	for (i = 0; i < 64; i++)
 		if (data[i] != ' ')
 			return false;
-	return memcmp(data + 64, words, sizeof(words)) == 0;
+	return memcmp(data + 64, words[role], sizeof(words[role])) == 0;
 }
 
 /*
@@ -88,13 +94,64 @@ is_key_exchange(const unsigned char *data, size_t len)
 	return false;
 }
 
+/* A handshake's message: its type, its length in 3 octets (RFC 5246 7.4). */
+#define HEAD	     4
+#define SERVER_HELLO 2
+
+/* Takes the message's type; the octets it has, or 0 when it is none. */
+static size_t
+next_message(const unsigned char *data, size_t len, unsigned *type)
+{
+	size_t body;
+
+	if (len < HEAD)
+		return 0;
+	*type = data[0];
+	body = (size_t)data[1] << 16 | (size_t)data[2] << 8 | data[3];
+	return body <= len - HEAD ? HEAD + body : 0;
+}
+
+/*
+ * RFC 5246 section 7.4.8: the messages of the handshake from the ClientHello to
+ * the client's key exchange, in the order of section 7.3, of a server that
+ * speaks TLS 1.2 and wants a certificate.
+ */
+static bool
+is_transcript(const unsigned char *data, size_t len)
+{
+	static const struct {
+		unsigned type;
+		bool may_miss;
+	} order[] = {{1, false}, {SERVER_HELLO, false}, {11, false},
+	    {22, true}, /* status of the certificate (RFC 6066 section 8) */
+	    {12, true}, /* key exchange: none with RSA's */
+	    {13, false}, {14, false}, {11, false}, {16, false}};
+	const size_t count = sizeof(order) / sizeof(order[0]);
+	size_t i, n;
+	unsigned type = 0;
+
+	for (i = 0; len > 0 && i < count; i++, data += n, len -= n) {
+		n = next_message(data, len, &type);
+		while (order[i].type != type && order[i].may_miss)
+			i++;
+		if (n == 0 || order[i].type != type)
+			return false;
+		if (type == SERVER_HELLO &&
+		    (n < HEAD + 2 || data[HEAD] != 3 || data[HEAD + 1] != 3))
+			return false;
+	}
+	return len == 0 && i == count;
+}
+
 /* TLS 1.3 has done away with the old padding (RFC 8446 section 4.2.3). */
 static bool
-is_servers(const struct scheme *s, const unsigned char *data, size_t len)
+may_sign(const struct scheme *s, const struct tls_scheme_data *data)
 {
-	if (is_certificate_verify(data, len))
+	if (is_certificate_verify(data->role, data->p, data->len))
 		return s->padding != RSA_PKCS1_PADDING;
-	return is_key_exchange(data, len);
+	return data->role == TLS_ROLE_CLIENT
+	    ? is_transcript(data->p, data->len)
+	    : is_key_exchange(data->p, data->len);
 }
 
 static bool
@@ -111,21 +168,21 @@ set_padding(EVP_PKEY_CTX *ctx, const struct scheme *s)
 
 ssize_t
 tls_scheme_sign(EVP_PKEY *pkey, int type, enum tls_scheme scheme,
-    const void *data, size_t len, unsigned char *sig, size_t size)
+    const struct tls_scheme_data *data, unsigned char *sig, size_t size)
 {
 	const struct scheme *s = find_scheme(scheme, type);
 	EVP_PKEY_CTX *pctx;
 	EVP_MD_CTX *ctx;
 	ssize_t n = -1;
 
-	if (s == NULL || !is_servers(s, data, len))
+	if (s == NULL || !may_sign(s, data))
 		return -1;
 	ctx = EVP_MD_CTX_new();
 	if (ctx != NULL &&
 	    EVP_DigestSignInit_ex(
 		ctx, &pctx, s->digest, NULL, NULL, pkey, NULL) == 1 &&
 	    set_padding(pctx, s) &&
-	    EVP_DigestSign(ctx, sig, &size, data, len) == 1)
+	    EVP_DigestSign(ctx, sig, &size, data->p, data->len) == 1)
 		n = (ssize_t)size;
 	EVP_MD_CTX_free(ctx);
 	ERR_clear_error();

@@ -8,12 +8,19 @@
 
 #include "tls.h"
 
+/* What is to be signed, and the side whose key is to do it. */
+struct tls_scheme_data {
+	enum tls_role role;
+	const unsigned char *p;
+	size_t len;
+};
+
 /*
- * Signs `len` octets of `data`, if they have a form that TLS gives a server to
- * sign, with `pkey`, which is of the type EVP_PKEY_RSA, _EC or _ED25519. The
- * length of the signature, or -1.
+ * Signs `data`, if it has a form that TLS gives its side to sign, with `pkey`,
+ * which is of the type EVP_PKEY_RSA, _EC or _ED25519. The length of the
+ * signature, or -1.
  */
 ssize_t tls_scheme_sign(EVP_PKEY *pkey, int type, enum tls_scheme scheme,
-    const void *data, size_t len, unsigned char *sig, size_t size);
+    const struct tls_scheme_data *data, unsigned char *sig, size_t size);
 
 #endif

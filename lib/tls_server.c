@@ -8,10 +8,9 @@
 #include <string.h>
 
 #include <openssl/err.h>
-#include <openssl/x509.h>
 
+#include "lib/tls_chain.h"
 #include "lib/tls_settings.h"
-#include "lib/tls_sign.h"
 #include "lib/tls_ticket.h"
 #include "lib/tls_verify.h"
 #include "lib/tls_warm.h"
@@ -111,110 +110,13 @@ tls_server_new(const struct tls_settings *settings, char *err)
 	return server;
 }
 
-/* One certificate of a chain as the keeper sends it; NULL when it is none. */
-static X509 *
-take_certificate(const unsigned char **chain, size_t *left)
-{
-	const unsigned char *p = *chain, *end;
-	X509 *x509;
-	size_t len;
-
-	if (*left < 3)
-		return NULL;
-	len = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
-	p += 3;
-	if (len > *left - 3)
-		return NULL;
-	end = p + len;
-	x509 = d2i_X509(NULL, &p, (long)len);
-	if (x509 != NULL && p != end) {
-		X509_free(x509);
-		return NULL;
-	}
-	*chain = end;
-	*left -= 3 + len;
-	return x509;
-}
-
-/* All certificates of a chain, leaf first; NULL when one is broken. */
-static STACK_OF(X509) * take_chain(const unsigned char *chain, size_t left)
-{
-	STACK_OF(X509) *all = sk_X509_new_null();
-	X509 *x509;
-
-	while (all != NULL && left > 0) {
-		x509 = take_certificate(&chain, &left);
-		if (x509 == NULL || sk_X509_push(all, x509) == 0) {
-			X509_free(x509);
-			sk_X509_pop_free(all, X509_free);
-			return NULL;
-		}
-	}
-	return all;
-}
-
-/*
- * Without the override a second certificate of one type, which OpenSSL would
- * put in the first one's place, is an error.
- */
-static bool
-use_chain(struct tls_server *server, unsigned number, STACK_OF(X509) * chain)
-{
-	X509 *leaf = sk_X509_shift(chain);
-	EVP_PKEY *public = leaf != NULL ? X509_get0_pubkey(leaf) : NULL;
-	EVP_PKEY *key = NULL;
-	bool used;
-
-	if (public != NULL)
-		key = tls_sign_key(public, &server->keyring, number);
-	used = key != NULL &&
-	       SSL_CTX_use_cert_and_key(server->ctx, leaf, key, chain, 0) == 1;
-	EVP_PKEY_free(key);
-	X509_free(leaf);
-	return used;
-}
-
-static int
-use_certificates(struct tls_server *server, unsigned number,
-    const unsigned char *bytes, size_t len, char *err)
-{
-	STACK_OF(X509) *chain = take_chain(bytes, len);
-	char why[TLS_ERROR_SIZE / 2];
-	bool used;
-
-	used = chain != NULL && use_chain(server, number, chain);
-	sk_X509_pop_free(chain, X509_free);
-	if (used)
-		return 0;
-	tls_settings_explain(why, sizeof(why), "OpenSSL cannot read it");
-	(void)snprintf(err, TLS_ERROR_SIZE, "ssl_certificate number %u: %s",
-	    number + 1, why);
-	return -1;
-}
-
 int
 tls_server_keys(
     struct tls_server *server, const struct tls_keyring *keyring, char *err)
 {
-	unsigned char chain[TLS_MAX_CHAIN];
-	unsigned number;
-	ssize_t n = 0;
-
 	server->keyring = *keyring;
-	for (number = 0; number < TLS_MAX_KEYS; number++) {
-		n = keyring->certificates(
-		    keyring->arg, number, chain, sizeof(chain));
-		if (n <= 0 || (size_t)n > sizeof(chain))
-			break;
-		if (use_certificates(server, number, chain, (size_t)n, err) ==
-		    -1)
-			return -1;
-	}
-	if (number > 0 && (n == 0 || number == TLS_MAX_KEYS))
-		return 0;
-	(void)snprintf(err, TLS_ERROR_SIZE, "%s",
-	    n == 0 ? "there is no ssl_certificate" : "the keeper has failed");
-	return -1;
+	return tls_chain_use(
+	    server->ctx, &server->keyring, "ssl_certificate", err);
 }
 
 int

@@ -14,13 +14,24 @@
 
 #define CIPHERS_SIZE 4096
 
-/*
- * The keeper signs, it does not decrypt: without RSA key exchange a key that
- * only signs is enough, and there is no padding oracle. DHE needs parameters
- * that we do not have, and the keeper knows only curves.
- */
-#define NEVER	":!kRSA:!kDHE"
 #define CIPHERS "HIGH:!aNULL:!MD5"
+
+/*
+ * What no directive can turn on. The keeper signs, it does not decrypt: without
+ * RSA key exchange a key that only signs is enough, and there is no padding
+ * oracle. DHE needs parameters that we do not have, and the keeper knows only
+ * curves. And to a client, a server without a certificate is one that verified.
+ */
+static const char *const never[] = {
+    [TLS_ROLE_SERVER] = ":!kRSA:!kDHE",
+    [TLS_ROLE_CLIENT] = ":!aNULL:!eNULL",
+};
+
+/* How a role's directives begin, for the errors. */
+static const char *const prefixes[] = {
+    [TLS_ROLE_SERVER] = "",
+    [TLS_ROLE_CLIENT] = "proxy_",
+};
 
 /*
  * No openssl.cnf: the directives say all that is to say. No exit handler: the
@@ -111,8 +122,10 @@ next_protocol(const char **words)
  * (and RFC 8996 forbids both).
  */
 static int
-set_protocols(SSL_CTX *ctx, const char *words, char *err)
+set_protocols(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 {
+	const char *const prefix = prefixes[settings->role];
+	const char *words = settings->protocols;
 	int bit, set = 0;
 	bool v12, v13;
 
@@ -122,16 +135,16 @@ set_protocols(SSL_CTX *ctx, const char *words, char *err)
 		set |= bit;
 	if (bit == -1) {
 		(void)snprintf(err, TLS_ERROR_SIZE,
-		    "ssl_protocols: \"%.*s\" is not one of TLSv1 TLSv1.1 "
+		    "%sssl_protocols: \"%.*s\" is not one of TLSv1 TLSv1.1 "
 		    "TLSv1.2 TLSv1.3",
-		    (int)strcspn(words, " \t"), words);
+		    prefix, (int)strcspn(words, " \t"), words);
 		return -1;
 	}
 	v12 = set & 1 << 2;
 	v13 = set & 1 << 3;
 	if (!v12 && !v13) {
 		(void)snprintf(err, TLS_ERROR_SIZE,
-		    "ssl_protocols: needs TLSv1.2 or TLSv1.3");
+		    "%sssl_protocols: needs TLSv1.2 or TLSv1.3", prefix);
 		return -1;
 	}
 	(void)SSL_CTX_set_min_proto_version(
@@ -142,19 +155,23 @@ set_protocols(SSL_CTX *ctx, const char *words, char *err)
 }
 
 static int
-set_ciphers(SSL_CTX *ctx, const char *ciphers, char *err)
+set_ciphers(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 {
 	char list[CIPHERS_SIZE];
 	int n;
 
-	n = snprintf(list, sizeof(list), "%s" NEVER,
-	    is_set(ciphers) ? ciphers : CIPHERS);
+	n = snprintf(list, sizeof(list), "%s%s",
+	    is_set(settings->ciphers) ? settings->ciphers : CIPHERS,
+	    never[settings->role]);
 	if (n < 0 || (size_t)n >= sizeof(list) ||
 	    SSL_CTX_set_cipher_list(ctx, list) != 1) {
 		ERR_clear_error();
 		(void)snprintf(err, TLS_ERROR_SIZE,
-		    "ssl_ciphers: no cipher "
-		    "that can be served (RSA and DHE key exchange cannot)");
+		    "%sssl_ciphers: no cipher that can be %s",
+		    prefixes[settings->role],
+		    settings->role == TLS_ROLE_CLIENT
+			? "used"
+			: "served (RSA and DHE key exchange cannot)");
 		return -1;
 	}
 	return 0;
@@ -175,8 +192,8 @@ set_curves(SSL_CTX *ctx, const char *curves, char *err)
 int
 tls_settings_apply(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 {
-	return set_protocols(ctx, settings->protocols, err) == -1 ||
-		       set_ciphers(ctx, settings->ciphers, err) == -1 ||
+	return set_protocols(ctx, settings, err) == -1 ||
+		       set_ciphers(ctx, settings, err) == -1 ||
 		       set_curves(ctx, settings->ecdh_curve, err) == -1
 		   ? -1
 		   : 0;

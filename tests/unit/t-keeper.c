@@ -232,12 +232,13 @@ static const struct sasl_secret_mechanism cram = {
 };
 static const struct sasl_secret_mechanism *const mechanisms[] = {&cram, NULL};
 
+static char key_sets[2]; /* of enum tls_role */
+
 static struct tls_keys *
-keys_load(char *const *certificates, char *const *keys, size_t count,
-    const char *password_file, char *err)
+keys_load(enum tls_role role, const struct tls_key_files *files, char *err)
 {
-	(void)certificates, (void)keys, (void)password_file, (void)err;
-	return count > 0 ? (struct tls_keys *)&setting : NULL;
+	(void)err;
+	return files->count > 0 ? (struct tls_keys *)&key_sets[role] : NULL;
 }
 
 static ssize_t

@@ -73,6 +73,17 @@ in_folder(const char *name)
 	return path;
 }
 
+/* A server's keys. */
+static struct tls_keys *
+load_files(char *const *certificates, char *const *keys, size_t count,
+    const char *passwords)
+{
+	const struct tls_key_files files = {
+	    certificates, keys, count, passwords};
+
+	return api->keys_load(TLS_ROLE_SERVER, &files, err);
+}
+
 static const char *
 write_text(const char *name, const char *text)
 {
@@ -198,7 +209,7 @@ make_all(void **state)
 	}
 	if (pid == -1 || waitpid(pid, &status, 0) != pid || status != 0)
 		return -1;
-	api->keys_free(api->keys_load(NULL, NULL, 0, "", err));
+	api->keys_free(load_files(NULL, NULL, 0, ""));
 	for (i = 0; i < KEYS; i++)
 		take(i);
 	return 0;
@@ -228,7 +239,7 @@ load(const char *certificate, const char *key, const char *password_file)
 	char *keys[] = {(char *)(uintptr_t)key};
 
 	(void)snprintf(err, sizeof(err), "untouched");
-	return api->keys_load(certificates, keys, 1, password_file, err);
+	return load_files(certificates, keys, 1, password_file);
 }
 
 static struct tls_keys *
@@ -483,7 +494,7 @@ chooses_between_rsa_and_ecdsa(void **state)
 	size_t i;
 
 	(void)state;
-	keys = api->keys_load(certificates, files, 2, NULL, err);
+	keys = load_files(certificates, files, 2, NULL);
 	assert_non_null(keys);
 	server = new_server(&settings_default, keys);
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -1290,7 +1301,7 @@ refuses_files_that_are_no_keys(void **state)
 	assert_int_equal(fclose(f), 0);
 	must_refuse(crt, in_folder("x"), "", "does not belong");
 	EVP_PKEY_free(ed448);
-	assert_null(api->keys_load(many, many, TLS_MAX_KEYS + 1, "", err));
+	assert_null(load_files(many, many, TLS_MAX_KEYS + 1, ""));
 }
 
 static void
@@ -1318,7 +1329,7 @@ refuses_two_keys_of_one_type(void **state)
 	struct tls_server *server = api->server_new(&settings_default, err);
 
 	(void)state;
-	keys = api->keys_load(certificates, files, 2, NULL, err);
+	keys = load_files(certificates, files, 2, NULL);
 	assert_non_null(keys);
 	ring.arg = keys;
 	assert_int_equal(api->server_keys(server, &ring, err), -1);
