@@ -142,6 +142,23 @@ class Conversation:
         self.ended = threading.Event()
         self.eof = False        # the program ended it (not a reset)
         self.counts = {}
+        self.secure = False     # TLS has begun
+        self.clear = bytearray()  # what was received before
+        self.refusal = None     # why its handshake failed, as Python has it
+
+    def start_tls(self, context):
+        """Whether the handshake was done."""
+        self.clear = self.received[:]
+        try:
+            self.sock.settimeout(DEADLINE)
+            self.sock = context.wrap_socket(self.sock, server_side=True)
+        except OSError as e:
+            self.refusal = e
+            return False
+        self.sock.settimeout(None)
+        self.backend.sockets.append(self.sock)
+        self.secure = True
+        return True
 
     def recv(self):
         try:
@@ -190,12 +207,15 @@ class Backend(Server):
     octets   how many octets it sends at a time; None: all
     takeover a function of the conversation that is given the connection when
              the verb `takeover_at` comes (or after the greeting with '')
+    tls      an ssl.SSLContext: STARTTLS is offered; with `implicit` TLS begins
+             at once
     """
 
     def __init__(self, family='inet', path=None, xclient='NAME ADDR PORT PROTO '
                  'HELO LOGIN DESTADDR DESTPORT', caps=('PIPELINING', 'AUTH '
                  'PLAIN', '8BITMIME'), replies=None, eol=b'\r\n', octets=None,
-                 takeover=None, takeover_at=None, name='backend.example'):
+                 takeover=None, takeover_at=None, name='backend.example',
+                 tls=None, implicit=False):
         self.xclient = xclient
         self.caps = list(caps)
         self.replies = dict(replies or {})
@@ -203,6 +223,7 @@ class Backend(Server):
         self.octets = octets
         self.takeover, self.takeover_at = takeover, takeover_at
         self.name = name
+        self.tls, self.implicit = tls, implicit
         self.conversations = []
         self.begun = threading.Semaphore(0)
         super().__init__(family, path)
@@ -229,9 +250,11 @@ class Backend(Server):
         c = Conversation(self, sock)
         self.conversations.append(c)
         try:
-            self.converse(c)
+            if not self.implicit or c.start_tls(self.tls):
+                self.converse(c)
         finally:
             c.ended.set()
+            c.sock.close()
 
     def converse(self, c):
         if not self.answer(c, 'CONNECT', f'220 {self.name} ESMTP fake'):
@@ -265,6 +288,8 @@ class Backend(Server):
         verb, text = command.verb, command.text
         if verb == 'EHLO':
             lines = [self.name] + self.caps
+            if self.tls is not None and not c.secure:
+                lines.append('STARTTLS')
             if self.xclient is not None:
                 lines.append('XCLIENT ' + self.xclient)
             usual = '\n'.join('250-' + x for x in lines[:-1])
@@ -275,6 +300,7 @@ class Backend(Server):
             usual = {
                 'HELO': f'250 {self.name}',
                 'XCLIENT': f'220 {self.name} ESMTP again',
+                'STARTTLS': '220 2.0.0 go ahead',
                 'AUTH': '235 2.7.0 fine',
                 'MAIL': '250 2.1.0 sender fine',
                 'RCPT': '250 2.1.5 recipient fine',
@@ -284,6 +310,8 @@ class Backend(Server):
             }.get(verb, f'502 5.5.2 backend does not know {verb}')
         if not self.answer(c, verb, usual, text):
             return False
+        if verb == 'STARTTLS' and c.last.startswith(b'220'):
+            return self.tls is not None and c.start_tls(self.tls)
         return verb != 'QUIT'
 
     def data(self, c):
