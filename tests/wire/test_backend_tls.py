@@ -1,17 +1,13 @@
 """TLS towards a mail server: what it must prove, and what becomes of sessions
 whose backend cannot."""
 
-import os
 import re
-import socket
 import ssl
-import threading
 
 import pytest
 
 from authority import Authority
-from fakes import CLOSE, SILENCE, Backend, plain
-from harness import DEADLINE, run, until
+from fakes import CLOSE, SILENCE, plain, swallow
 
 HOST = 'mail.backend.example'
 GOOD = plain('alice', 'wonderland')
@@ -27,7 +23,7 @@ def authority(tmp_path_factory):
 @pytest.fixture(scope='module')
 def stranger(tmp_path_factory):
     """An authority that nobody trusts."""
-    return Authority(tmp_path_factory.mktemp('stranger') / 'a')
+    return Authority(tmp_path_factory.mktemp('stranger') / 'a', 'Stranger')
 
 
 @pytest.fixture(scope='module')
@@ -290,3 +286,223 @@ def test_auto_does_not_verify_loopback(login, secure, stranger):
     s.client.expect('235 ')
     leave(s)
     assert s.event('upstream')['verified'] == 'off'
+
+
+@BOTH
+def test_no_name_to_verify(mode, login, secure, good, authority):
+    b = secure(mode, context(good), family='unix')
+    s = login(mode, b, proxy_ssl_name='')
+    refused(s, b, 'there is no name to verify')
+    b = secure(mode, context(good), family='unix')
+    s = login(mode, b)
+    s.client.expect('235 ')
+    leave(s)
+
+
+def test_revoked(login, secure, authority):
+    pairs = {name: authority.issue(name, HOST, [f'DNS:{HOST}'])
+             for name in ('sound', 'revoked')}
+    crl = authority.revoke(pairs['revoked'][0])
+    b = secure('on', context(pairs['revoked']))
+    refused(login('on', b, proxy_ssl_crl=crl), b, 'certificate revoked')
+    b = secure('on', context(pairs['sound']))
+    s = login('on', b, proxy_ssl_crl=crl)
+    s.client.expect('235 ')
+    leave(s)
+
+
+def test_crl_of_another(login, secure, good, stranger):
+    b = secure('on', context(good))
+    refused(login('on', b, proxy_ssl_crl=stranger.revoke()), b,
+            'unable to get certificate CRL')
+
+
+@pytest.mark.parametrize('name, text, reason', [
+    ('proxy_ssl_trusted_certificate', None, 'No such file'),
+    ('proxy_ssl_trusted_certificate', 'x', 'no certificate in it'),
+    ('proxy_ssl_crl', 'x', 'no list of revoked'),
+    ('proxy_ssl_ciphers', 'NOTHING', 'no cipher')])
+def test_settings_that_are_no_good(name, text, reason, login, secure, good,
+                                   tmp_path):
+    """Found when they are needed, and nothing is said to the backend."""
+    value = text
+    if not name.endswith('ciphers'):
+        value = tmp_path / 'file'
+        if text:
+            value.write_text(text)
+    b = secure('on', context(good))
+    refused(login('on', b, **{name: value}), b, f'{name}.*{reason}')
+
+
+def test_no_cipher_without_certificate(login, secure, good):
+    """A server that needs none would be one that is verified."""
+    tls = context(good)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_ciphers('ADH:AECDH:@SECLEVEL=0')
+    b = secure('on', tls)
+    refused(login('on', b, proxy_ssl_ciphers='ALL:@SECLEVEL=0'), b, 'TLS: ')
+
+
+# --- backends that have no TLS ---------------------------------------------
+
+def test_plain_backend_where_tls_comes_first(login, backend):
+    b = backend(takeover=swallow, takeover_at='')
+    refused(login('on', b), b, 'TLS: not TLS')
+    assert b.conversation().received.startswith(b'\x16\x03')
+
+
+def test_starttls_is_not_offered(login, backend):
+    b = backend()
+    refused(login('starttls', b), b, 'STARTTLS: the backend does not offer')
+    assert b.conversation().verbs() == ['EHLO', 'QUIT']
+
+
+@pytest.mark.parametrize('reply', ['454 4.7.0 not now', '502 5.5.1 what?'])
+@pytest.mark.parametrize('passed', ['on', 'off'])
+def test_starttls_is_refused(reply, passed, login, secure, good):
+    """It refuses us, so its words are not for the client."""
+    b = secure('starttls', context(good), replies={'STARTTLS': reply})
+    s = login('starttls', b, proxy_pass_error_message=passed)
+    s.client.expect(r'451 4\.3\.0 ')
+    s.client.ask('QUIT', '221 ')
+    s.client.expect_end()
+    s.finish((0, 75))
+    assert s.event('upstream')['reason'] == 'STARTTLS: ' + reply
+    assert b.conversation().verbs() == ['EHLO', 'STARTTLS', 'QUIT']
+    nothing_in_clear(b)
+
+
+@pytest.mark.parametrize('behind', [b'250 sure\r\n', b'250', b'\x16\x03\x01'])
+def test_bytes_behind_the_answer(behind, login, secure, good):
+    """What was said in the clear must not be taken for what is said in TLS."""
+    b = secure('starttls', context(good),
+               replies={'STARTTLS': b'220 go\r\n' + behind})
+    refused(login('starttls', b), b, 'STARTTLS: it says more')
+
+
+def test_what_was_offered_in_the_clear_is_forgotten(login, secure, good):
+    b = secure('starttls', context(good), replies={
+        'EHLO': ['250-x\n250-STARTTLS\n250-AUTH PLAIN\n'
+                 '250 XCLIENT ADDR LOGIN', '250 x']})
+    s = login('starttls', b, proxy_pass_error_message='on')
+    s.client.expect('235 ')
+    leave(s)
+    assert b.conversation().verbs() == ['EHLO', 'STARTTLS', 'EHLO', 'QUIT']
+
+
+@pytest.mark.parametrize('mode, act, reason', [
+    ('on', CLOSE, 'connection lost'), ('on', SILENCE, 'no handshake in time'),
+    ('starttls', CLOSE, 'connection lost'),
+    ('starttls', SILENCE, 'no handshake in time')])
+def test_backend_that_leaves_the_handshake(mode, act, reason, login, backend):
+    def act_now(c):
+        if mode == 'starttls':
+            c.sock.sendall(b'220 go\r\n')
+        while act is SILENCE and c.recv():
+            pass
+        c.recv()
+    b = backend(takeover=act_now, tls=True,
+                takeover_at='' if mode == 'on' else 'STARTTLS',
+                replies={'CONNECT': b''} if mode == 'on' else {})
+    b.tls = True
+    refused(login(mode, b, proxy_connect_timeout='700ms'), b, reason)
+
+
+def test_backend_that_resets(login, backend):
+    b = backend(replies={'CONNECT': CLOSE})
+    refused(login('on', b), b, 'TLS: ')
+
+
+@BOTH
+def test_next_backend(mode, login, secure, backend, good, authority, stranger):
+    """The first cannot be verified, the second has no TLS."""
+    bs = [secure(mode, context(bad('unknown')(authority, stranger))),
+          backend(takeover=swallow, takeover_at='' if mode == 'on' else None),
+          secure(mode, context(good))]
+
+    class All:
+        address = [b.address for b in bs]
+    s = login(mode, All)
+    s.client.expect('235 ')
+    leave(s)
+    assert [e['result'] for e in s.events('upstream')] == \
+        ['failed', 'failed', 'ok']
+    for b in bs[:2]:
+        nothing_in_clear(b)
+
+
+# --- our own certificate ---------------------------------------------------
+
+@pytest.fixture(scope='module')
+def own(authority):
+    """Certificates of this front end, by kind of key."""
+    return {rsa: authority.issue('front' + kind, 'front.example',
+                                 ['DNS:front.example'], rsa=rsa)
+            for rsa, kind in ((False, 'ec'), (True, 'rsa'))}
+
+
+def demanding(pair, authority, version):
+    tls = context(pair, maximum_version=version)
+    tls.load_verify_locations(authority.certificate)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    return tls
+
+
+VERSIONS = pytest.mark.parametrize(
+    'version', [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3],
+    ids=['1.2', '1.3'])
+
+
+@VERSIONS
+@pytest.mark.parametrize('rsa', [False, True], ids=['ec', 'rsa'])
+@pytest.mark.parametrize('mode', ['on', 'starttls'])
+def test_client_certificate(mode, rsa, version, login, secure, good, own,
+                            authority):
+    """The keeper signs for it; the session has no key."""
+    b = secure(mode, demanding(good, authority, version))
+    shown = []
+    b.replies['EHLO'] = lambda c, text: shown.append(
+        c.secure and c.sock.getpeercert()) or '250-x\n250 STARTTLS'
+    certificate, key = own[rsa]
+    s = login(mode, b, proxy_ssl_certificate=certificate,
+              proxy_ssl_certificate_key=key)
+    s.client.expect('235 ')
+    leave(s)
+    assert dict(x[0] for x in shown[-1]['subject']) == \
+        {'commonName': 'front.example'}
+
+
+@VERSIONS
+def test_certificate_by_what_the_backend_takes(version, login, secure, good,
+                                               own, authority):
+    b = secure('on', demanding(good, authority, version))
+    s = login('on', b, proxy_ssl_certificate=[c for c, _ in own.values()],
+              proxy_ssl_certificate_key=[k for _, k in own.values()])
+    s.client.expect('235 ')
+    leave(s)
+
+
+def test_client_certificate_that_is_not_there(login, secure, good, authority):
+    b = secure('on', demanding(good, authority, ssl.TLSVersion.TLSv1_2))
+    refused(login('on', b), b, 'TLS: |greeting: ')
+    b = secure('on', demanding(good, authority, ssl.TLSVersion.TLSv1_3))
+    # With TLS 1.3 the refusal comes behind our end of the handshake.
+    refused(login('on', b), b, 'greeting: connection lost')
+
+
+def test_key_of_another_certificate(login, secure, good, own, authority):
+    b = secure('on', demanding(good, authority, ssl.TLSVersion.TLSv1_3))
+    s = login('on', b, proxy_ssl_certificate=own[False][0],
+              proxy_ssl_certificate_key=good[1])
+    refused(s, b, 'proxy_ssl_certificate_key.*does not belong')
+
+
+def test_key_that_everybody_reads(login, secure, good, own, authority,
+                                  tmp_path):
+    key = tmp_path / 'key'
+    key.write_bytes(open(own[False][1], 'rb').read())
+    key.chmod(0o644)
+    b = secure('on', demanding(good, authority, ssl.TLSVersion.TLSv1_3))
+    s = login('on', b, proxy_ssl_certificate=own[False][0],
+              proxy_ssl_certificate_key=key)
+    refused(s, b, 'proxy_ssl_certificate_key.*others')
