@@ -58,6 +58,7 @@ MAIN = \
 	keyring \
 	lib/conn \
 	lib/dns \
+	lib/dns_tlsa \
 	lib/listen_spec \
 	lib/log \
 	lib/message \
@@ -164,7 +165,7 @@ t-text        = lib/text
 t-message     = lib/message lib/text
 t-log         = lib/log
 t-conn        = lib/conn
-t-dns         = lib/dns lib/text -lcares
+t-dns         = lib/dns lib/dns_tlsa lib/text -lcares
 t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log lib/module lib/text
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)

@@ -112,7 +112,7 @@ is_loopback(const struct sockaddr_storage *addr)
 
 static int
 connect_host(const struct config *conf, struct backend_place *place,
-    uint16_t port, int64_t deadline, char *err)
+    int64_t deadline, char *err)
 {
 	struct dns_addr addrs[DNS_MAX_ADDRS];
 	struct dns *dns = dns_new(conf->resolver, deadline);
@@ -120,7 +120,8 @@ connect_host(const struct config *conf, struct backend_place *place,
 
 	if (dns == NULL)
 		return fail(err, "resolver", ENOMEM);
-	n = dns_addresses(dns, place->host, port, addrs, DNS_MAX_ADDRS);
+	n = dns_addresses(
+	    dns, place->host, place->port, addrs, DNS_MAX_ADDRS);
 	dns_free(dns);
 	if (n <= 0)
 		return fail(err, n == 0 ? "host has no address"
@@ -138,14 +139,12 @@ int
 backend_connect(const struct config *conf, const char *where,
     struct backend_place *place, int64_t deadline, char *err)
 {
-	uint16_t port;
-
 	memset(place, 0, sizeof(*place));
 	if (strncmp(where, "unix:", 5) == 0) {
 		place->is_local = true;
 		return connect_unix(where + 5, deadline, err);
 	}
-	if (split(where, place->host, sizeof(place->host), &port) == -1)
+	if (split(where, place->host, sizeof(place->host), &place->port) == -1)
 		return fail(err, "address is not host:port", 0);
-	return connect_host(conf, place, port, deadline, err);
+	return connect_host(conf, place, deadline, err);
 }

@@ -17,6 +17,7 @@
 /* What is known of a backend once there is a connection to it. */
 struct backend_place {
 	char host[DNS_NAME_SIZE]; /* a name or address; "": a UNIX socket */
+	uint16_t port;
 	bool is_local;		  /* the connection stays on this host */
 };
 

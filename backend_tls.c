@@ -2,16 +2,24 @@
  * TLS towards a backend. It is never tried and then left out: where it is asked
  * for, a failure is the connection's end.
  */
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "keyring.h"
+#include "lib/dns_tlsa.h"
 #include "lib/text.h"
 
 #include "backend_tls.h"
 
 /* Of this process's certificates for backends; its keeper is the session's. */
 static struct keyring keyring = {.role = TLS_ROLE_CLIENT};
+
+struct records {
+	struct tls_tlsa tlsa[DNS_MAX_TLSA];
+	size_t count;
+};
 
 static int
 fail(char *err, const char *why)
@@ -35,7 +43,7 @@ take_word(struct backend_tls *how, const char *word)
 	size_t i;
 
 	if (text_equal(word, "any-cert")) {
-		how->verify = CONFIG_NO;
+		how->verify = how->dane = CONFIG_NO;
 		return true;
 	}
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
@@ -56,6 +64,10 @@ backend_tls_choose(
 
 	how->mode = s->conf->proxy_ssl;
 	how->verify = s->conf->proxy_ssl_verify;
+	how->dane = s->conf->proxy_ssl_dane;
+	/* Whose client names are not looked up may have no such resolver. */
+	if (how->dane == CONFIG_AUTO && s->conf->resolver[0] == '\0')
+		how->dane = CONFIG_NO;
 	while ((more = text_word(&words, word, sizeof(word))) == 1)
 		if (!take_word(how, word))
 			break;
@@ -128,20 +140,62 @@ shake_hands(struct conn *c, char *err)
 						  : c->tls_api->error(c->tls));
 }
 
+static bool
+is_address(const char *host)
+{
+	unsigned char addr[sizeof(struct in6_addr)];
+
+	return inet_pton(AF_INET, host, addr) == 1 ||
+	    inet_pton(AF_INET6, host, addr) == 1;
+}
+
+/*
+ * What DNS says of the backend's certificate. Where that cannot be learnt, it
+ * might be a no, which somebody keeps from us: the backend is not spoken to
+ * (RFC 7672 section 2.1.3). 0, or -1.
+ */
+static int
+find_records(const struct config *conf, const struct backend_tls *how,
+    const struct backend_place *place, int64_t deadline, struct records *found)
+{
+	enum dns_tlsa r;
+	struct dns *dns;
+
+	if (how->dane == CONFIG_NO || place->host[0] == '\0' ||
+	    is_address(place->host))
+		return 0;
+	dns = dns_new(conf->resolver, deadline);
+	if (dns == NULL)
+		return -1;
+	r = dns_tlsa_find(
+	    dns, place->host, place->port, found->tlsa, &found->count);
+	dns_free(dns);
+	return r == DNS_TLSA_FAILED ||
+		(r == DNS_TLSA_NOT_TRUSTED && how->dane == CONFIG_YES)
+	    ? -1
+	    : 0;
+}
+
 static int
 try_connect(struct session *s, const struct backend_tls *how,
     const struct backend_place *place, struct conn *c, char *err)
 {
+	struct records found = {.count = 0};
 	const char *name = s->conf->proxy_ssl_name;
-	const struct tls_peer peer = {
+	struct tls_peer peer = {
 	    .name = name[0] != '\0' ? name : place->host,
 	    .verify = how->verify == CONFIG_YES ||
 		(how->verify == CONFIG_AUTO && !place->is_local),
+	    .tlsa = found.tlsa,
 	};
 	char why[TLS_ERROR_SIZE] = "";
 
 	if (backend_tls_prepare(s, err) == -1)
 		return -1;
+	if (find_records(s->conf, how, place, c->deadline, &found) == -1)
+		return fail(err, "no resolver on this host tells whether "
+				 "there are TLSA records");
+	peer.tlsa_count = found.count;
 	keyring.reason[0] = '\0';
 	c->tls_api = s->tls_api;
 	c->tls = s->tls_api->connect(s->tls_connector, &peer, c->wfd, why);

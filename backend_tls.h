@@ -11,7 +11,7 @@
 /* How a session's backend is to be spoken to. */
 struct backend_tls {
 	enum config_proxy_ssl mode;
-	enum config_decision verify;
+	enum config_decision verify, dane;
 };
 
 /*

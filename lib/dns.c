@@ -1,6 +1,7 @@
 /*
  * Names and addresses, by c-ares. Owns the two look-ups that the program
- * needs: the verified name of a client, and the addresses of a backend. It
+ * needs: the verified name of a client, and the addresses of a backend; and
+ * carries the questions of dns_tlsa.c. It
  * keeps no cache and reads no settings but the list of servers. c-ares is not
  * initialised before the first question that needs it, so a session that asks
  * nothing pays for nothing.
@@ -23,6 +24,7 @@
 #include <ares.h>
 
 #include "lib/clock.h"
+#include "lib/dns_parts.h"
 #include "lib/text.h"
 
 #include "lib/dns.h"
@@ -67,6 +69,14 @@ struct forward {
 	struct dns_addr addrs[DNS_MAX_ADDRS];
 };
 
+/* The answer to a question of somebody else's making. */
+struct raw {
+	bool pending;
+	unsigned char *answer;
+	size_t size;
+	ssize_t len; /* -1: there is none */
+};
+
 struct dns {
 	int64_t deadline;
 	struct ares_addr_port_node servers[MAX_SERVERS];
@@ -74,6 +84,7 @@ struct dns {
 	ares_channel channel; /* NULL until it is needed */
 	struct reverse reverse;
 	struct forward forward;
+	struct raw raw;
 };
 
 /* One of "192.0.2.1", "192.0.2.1:53", "2001:db8::1", "[2001:db8::1]:53". */
@@ -190,7 +201,8 @@ static bool
 is_waiting(const struct dns *d)
 {
 	return d->channel != NULL &&
-	       (d->reverse.result == DNS_PENDING || d->forward.pending);
+	       (d->reverse.result == DNS_PENDING || d->forward.pending ||
+		   d->raw.pending);
 }
 
 /* Whether c-ares was told to stop: nothing more may be asked then. */
@@ -217,6 +229,7 @@ expire(struct dns *d)
 	if (d->reverse.result == DNS_PENDING)
 		d->reverse.result = DNS_FAILED;
 	d->forward.pending = false;
+	d->raw.pending = false;
 }
 
 static void
@@ -525,15 +538,29 @@ backend_came(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 	ares_freeaddrinfo(info);
 }
 
+/* Waits for the end of one look-up, which comes by the deadline. */
+static void
+wait_while(struct dns *d, const bool *pending)
+{
+	struct pollfd fds[DNS_MAX_POLLFDS];
+	int n, timeout_ms;
+
+	while (*pending) {
+		timeout_ms = -1;
+		n = dns_poll_fds(d, fds, &timeout_ms);
+		if (poll(fds, (nfds_t)n, timeout_ms) == -1)
+			n = 0; /* EINTR: nothing is ready */
+		dns_process(d, fds, n);
+	}
+}
+
 int
 dns_addresses(struct dns *d, const char *host, uint16_t port,
     struct dns_addr *addrs, int max)
 {
 	struct ares_addrinfo_hints hints = {
 	    .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-	struct pollfd fds[DNS_MAX_POLLFDS];
 	struct forward *f = &d->forward;
-	int n, timeout_ms;
 
 	if (max < 1)
 		return 0;
@@ -545,16 +572,63 @@ dns_addresses(struct dns *d, const char *host, uint16_t port,
 		return -1;
 	*f = (struct forward){.pending = true, .count = -1, .port = port};
 	ares_getaddrinfo(d->channel, host, NULL, &hints, backend_came, d);
-	while (f->pending) {
-		timeout_ms = -1;
-		n = dns_poll_fds(d, fds, &timeout_ms);
-		if (poll(fds, (nfds_t)n, timeout_ms) == -1)
-			n = 0; /* EINTR: nothing is ready */
-		dns_process(d, fds, n);
-	}
+	wait_while(d, &f->pending);
 	if (f->count > max)
 		f->count = max;
 	if (f->count > 0)
 		memcpy(addrs, f->addrs, (size_t)f->count * sizeof(*addrs));
 	return f->count;
+}
+
+static void
+answer_came(void *arg, int status, int timeouts, unsigned char *answer, int len)
+{
+	struct dns *d = arg;
+	struct raw *r = &d->raw;
+
+	(void)timeouts;
+	r->pending = false;
+	if (status != ARES_SUCCESS || len < 0 || (size_t)len > r->size)
+		return;
+	memcpy(r->answer, answer, (size_t)len);
+	r->len = len;
+}
+
+ssize_t
+dns_exchange(struct dns *d, const unsigned char *question, size_t len,
+    unsigned char *answer, size_t size)
+{
+	if (start(d) == -1)
+		return -1;
+	d->raw = (struct raw){
+	    .pending = true, .answer = answer, .size = size, .len = -1};
+	ares_send(d->channel, question, (int)len, answer_came, d);
+	wait_while(d, &d->raw.pending);
+	return d->raw.len;
+}
+
+static bool
+is_loopback(const struct ares_addr_port_node *server)
+{
+	if (server->family == AF_INET)
+		return ntohl(server->addr.addr4.s_addr) >> 24 == IN_LOOPBACKNET;
+	return IN6_IS_ADDR_LOOPBACK(
+	    (const struct in6_addr *)(const void *)&server->addr.addr6);
+}
+
+bool
+dns_is_local(struct dns *d)
+{
+	struct ares_addr_port_node *servers = NULL;
+	const struct ares_addr_port_node *s;
+	bool local;
+
+	if (start(d) == -1 ||
+	    ares_get_servers_ports(d->channel, &servers) != ARES_SUCCESS)
+		return false;
+	local = servers != NULL;
+	for (s = servers; s != NULL && local; s = s->next)
+		local = is_loopback(s);
+	ares_free_data(servers);
+	return local;
 }
