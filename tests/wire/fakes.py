@@ -494,16 +494,20 @@ def ok(backend, **more):
 
 # --- a name server ---------------------------------------------------------
 
-A, PTR, AAAA = 1, 12, 28
+A, PTR, AAAA, TLSA = 1, 12, 28, 52
 
 
 class NameServer:
     """Over UDP. `records`: {(name, type): [values]}; a value is a name for
-    PTR, an address else. A name that is not there does not exist; `silent`
-    never answers, `failing` answers SERVFAIL."""
+    PTR, bytes for TLSA, an address else. A name that is not there does not
+    exist; `silent` never answers, `failing` answers SERVFAIL (either may be a
+    type: then only to that); `authentic`: it says to who asks for it that it
+    has validated its answers."""
 
-    def __init__(self, records=None, silent=False, failing=False):
+    def __init__(self, records=None, silent=False, failing=False,
+                 authentic=False):
         self.records = records or {}
+        self.authentic = authentic
         self.silent, self.failing = silent, failing
         self.questions = []
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -529,7 +533,7 @@ class NameServer:
                 self.sock.sendto(reply, peer)
 
     def reply(self, packet):
-        ident, _, _ = struct.unpack_from('!HHH', packet)
+        ident, asked, _ = struct.unpack_from('!HHH', packet)
         labels, at = [], 12
         while packet[at]:
             labels.append(packet[at + 1:at + 1 + packet[at]])
@@ -538,11 +542,12 @@ class NameServer:
         question = packet[12:at + 5]
         name = b'.'.join(labels).decode('latin-1').lower()
         self.questions.append((name, kind))
-        if self.silent:
+        if self.silent is True or self.silent == kind:
             return None
         values = self.records.get((name, kind))
-        code = 2 if self.failing else 0
-        if values is None and not self.failing and \
+        failing = self.failing is True or self.failing == kind
+        code = 2 if failing else 0
+        if values is None and not failing and \
                 not any(n == name for n, _ in self.records):
             code = 3
         answers = b''
@@ -550,6 +555,8 @@ class NameServer:
             data = self.data(kind, value)
             answers += b'\xc0\x0c' + struct.pack(
                 '!HHIH', kind, 1, 60, len(data)) + data
+        if self.authentic and asked & 0x20:
+            code |= 0x20
         return struct.pack('!HHHHHH', ident, 0x8180 | code, 1,
                            len(values or []), 0, 0) + question + answers
 
@@ -557,6 +564,8 @@ class NameServer:
     def data(kind, value):
         if kind == A:
             return socket.inet_pton(socket.AF_INET, value)
+        if kind == TLSA:
+            return value
         if kind == AAAA:
             return socket.inet_pton(socket.AF_INET6, value)
         labels = value if isinstance(value, list) \

@@ -1,13 +1,16 @@
 """TLS towards a mail server: what it must prove, and what becomes of sessions
 whose backend cannot."""
 
+import hashlib
 import re
 import ssl
+import subprocess
 
 import pytest
 
 from authority import Authority
-from fakes import CLOSE, SILENCE, plain, swallow
+from fakes import A, CLOSE, SILENCE, TLSA, plain, swallow
+from harness import run
 
 HOST = 'mail.backend.example'
 GOOD = plain('alice', 'wonderland')
@@ -506,3 +509,145 @@ def test_key_that_everybody_reads(login, secure, good, own, authority,
     s = login('on', b, proxy_ssl_certificate=own[False][0],
               proxy_ssl_certificate_key=key)
     refused(s, b, 'proxy_ssl_certificate_key.*others')
+
+
+# --- DANE ------------------------------------------------------------------
+
+def public_key(certificate):
+    """Its subjectPublicKeyInfo, in DER."""
+    pem = subprocess.run(
+        ['openssl', 'x509', '-in', certificate, '-noout', '-pubkey'],
+        capture_output=True, check=True, timeout=30).stdout
+    return ssl.PEM_cert_to_DER_cert(
+        pem.decode().replace('PUBLIC KEY', 'CERTIFICATE'))
+
+
+def whole(certificate):
+    with open(certificate) as f:
+        return ssl.PEM_cert_to_DER_cert(f.read())
+
+
+def record(usage, certificate, selector=1, matching=1):
+    data = (public_key if selector else whole)(certificate)
+    if matching:
+        data = hashlib.new(f'sha{256 * matching}', data).digest()
+    return bytes([usage, selector, matching]) + data
+
+
+@pytest.fixture
+def with_dane(login, secure, name_server):
+    """with_dane(mode, pair, records): a session whose backend HOST has such a
+    certificate and such TLSA records, and that name server."""
+    def start(mode, pair, records, dns=None, **kw):
+        b = secure(mode, context(pair))
+        known = {(HOST, A): ['127.0.0.1']}
+        if records:
+            known[(f'_{b.port}._tcp.{HOST}', TLSA)] = records
+        ns = name_server(known, **(dns or {'authentic': True}))
+        b.address = f'{HOST}:{b.port}'
+        kw.setdefault('proxy_ssl_name', '')
+        kw.setdefault('resolver', ns.address)
+        return login(mode, b, **kw), b, ns
+    return start
+
+
+def asked_for_records(ns):
+    return any(kind == TLSA for _, kind in ns.questions)
+
+
+SHAPES = [(1, 1), (0, 1), (1, 2), (1, 0)]
+
+
+@pytest.mark.parametrize('selector, matching', SHAPES)
+def test_dane_ee(selector, matching, with_dane, stranger):
+    """From nobody who is trusted, expired and for another name, but its owner
+    has said in DNS that it is his."""
+    pair = stranger.issue('ee', 'other.example', ['DNS:other.example'],
+                          ('20200101000000Z', '20200201000000Z'))
+    s, b, ns = with_dane('on', pair, [record(3, pair[0], selector, matching)])
+    s.client.expect('235 ')
+    leave(s)
+    assert asked_for_records(ns)
+    assert s.event('upstream')['verified'] == 'dane-ee'
+
+
+@BOTH
+def test_dane_ta(mode, with_dane, stranger, tmp_path):
+    certificate, key = stranger.issue('ta', HOST, [f'DNS:{HOST}'])
+    chain = tmp_path / 'chain'
+    chain.write_text(''.join(open(x).read()
+                             for x in (certificate, stranger.certificate)))
+    records = [record(2, stranger.certificate)]
+    s, b, ns = with_dane(mode, (chain, key), records)
+    s.client.expect('235 ')
+    leave(s)
+    assert s.event('upstream')['verified'] == 'dane-ta'
+
+
+def test_dane_ta_wants_the_name(with_dane, stranger, tmp_path):
+    certificate, key = stranger.issue('ta2', 'x.example', ['DNS:x.example'])
+    chain = tmp_path / 'chain'
+    chain.write_text(''.join(open(x).read()
+                             for x in (certificate, stranger.certificate)))
+    s, b, _ = with_dane('on', (chain, key), [record(2, stranger.certificate)])
+    refused(s, b, 'hostname mismatch')
+
+
+@BOTH
+@pytest.mark.parametrize('verify', ['on', 'off', 'auto'])
+def test_dane_decides_against_a_good_certificate(mode, verify, with_dane, good,
+                                                 stranger):
+    """Even where nothing was to be verified: the record is the owner's no."""
+    other = stranger.issue('record', HOST, [f'DNS:{HOST}'])
+    s, b, _ = with_dane(mode, good, [record(3, other[0])],
+                        proxy_ssl_verify=verify)
+    refused(s, b, 'the certificate is not good')
+
+
+def test_dane_one_of_several(with_dane, stranger):
+    """Before and after a change of keys; records of no use are left out."""
+    pair, other = (stranger.issue(x, HOST, [f'DNS:{HOST}'])
+                   for x in ('now', 'before'))
+    s, b, _ = with_dane('on', pair, [
+        record(3, other[0]), b'\x03', b'\x03\x01\x09' + b'x' * 32,
+        b'\x03\x01\x01short', record(0, other[0]), record(3, pair[0])])
+    s.client.expect('235 ')
+    leave(s)
+    assert s.event('upstream')['verified'] == 'dane-ee'
+
+
+@pytest.mark.parametrize('case', ['none', 'not validated', 'of no use', 'off'])
+def test_without_dane_as_ever(case, with_dane, good, stranger):
+    other = stranger.issue('unheeded', HOST, [f'DNS:{HOST}'])
+    records = {'none': [], 'of no use': [record(1, other[0]),
+                                         b'\x03\x01\x07' + b'x' * 32]}
+    s, b, ns = with_dane(
+        'on', good, records.get(case, [record(3, other[0])]),
+        {'authentic': case != 'not validated'},
+        proxy_ssl_dane='off' if case == 'off' else 'on')
+    s.client.expect('235 ')
+    leave(s)
+    assert s.event('upstream')['verified'] == 'pkix'
+    assert asked_for_records(ns) == (case != 'off')
+
+
+@pytest.mark.parametrize('dns', [{'failing': TLSA}, {'silent': TLSA}])
+def test_dane_fails_closed(dns, with_dane, good):
+    """Somebody may be hiding a record."""
+    s, b, _ = with_dane('on', good, [], dns, proxy_connect_timeout='1500ms')
+    refused(s, b, 'TLS: no resolver on this host')
+
+
+def test_no_records_without_a_resolver(login, secure, good):
+    """auto: nobody is asked; and an address has no records."""
+    b = secure('on', context(good))
+    s = login('on', b, proxy_ssl_name='', proxy_ssl_dane='auto')
+    s.client.expect('235 ')
+    leave(s)
+
+
+def test_resolver_elsewhere_is_not_trusted():
+    done = run('--backend', 'a.example:25', '--auth-provider', 'file:/x',
+               '--resolver', '127.0.0.1 192.0.2.1', '--proxy-ssl-dane', 'on',
+               '--check')
+    assert done.returncode == 78 and 'not authenticated' in done.err
