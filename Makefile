@@ -160,6 +160,7 @@ UNIT = \
 	sasl-secret \
 	text \
 	tls \
+	tls-client \
 	upstream
 t-text        = lib/text
 t-message     = lib/message lib/text
@@ -174,6 +175,7 @@ t-keeper      = keeper vault vault_tls lib/ticket vault_exchange lib/sandbox lib
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)
+t-tls-client  = $(tls_SRC) $(tls_LIBS)
 t-peer        = peer lib/text
 t-relay       = relay lib/message lib/sandbox lib/text
 t-upstream    = upstream lib/conn lib/message lib/text
