@@ -97,7 +97,8 @@ systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
 	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_ticket \
-	lib/tls_verify lib/tls_chain lib/tls_client
+	lib/tls_verify lib/tls_chain lib/tls_client lib/tls_pair lib/tls_names \
+	lib/tls_staple lib/text
 tls_LIBS  = -lssl -lcrypto
 sasl-secret_SRC  = sasl_secret sasl_cram lib/text
 sasl-secret_LIBS = -lcrypto

@@ -90,6 +90,8 @@ struct config {
 	const char *ssl_ciphers;
 	const char *ssl_ecdh_curve;
 	bool ssl_prefer_server_ciphers;
+	struct config_list ssl_stapling_file; /* of the first certificates */
+	const char *ssl_sni_directory;
 	bool ssl_session_tickets;
 	struct config_list ssl_session_ticket_key; /* paths; first encrypts */
 	int64_t ssl_session_timeout;		   /* ms */

@@ -31,6 +31,7 @@ starttls_preload(struct session *s)
 	    .ciphers = s->conf->ssl_ciphers,
 	    .ecdh_curve = s->conf->ssl_ecdh_curve,
 	    .prefer_server_ciphers = s->conf->ssl_prefer_server_ciphers,
+	    .names = s->conf->ssl_sni_directory[0] != '\0',
 	    .verify = s->conf->ssl_verify_client,
 	    .verify_depth = s->conf->ssl_verify_depth,
 	    .client_certificate = s->conf->ssl_client_certificate,

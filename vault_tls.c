@@ -21,12 +21,19 @@ vault_load_keys(struct vault *v, enum tls_role role, char *err)
 {
 	const struct config *conf = v->conf;
 	const struct tls_key_files files[] = {
-	    [TLS_ROLE_SERVER] = {conf->ssl_certificate.word,
-		conf->ssl_certificate_key.word, conf->ssl_certificate.count,
-		conf->ssl_password_file},
-	    [TLS_ROLE_CLIENT] = {conf->proxy_ssl_certificate.word,
-		conf->proxy_ssl_certificate_key.word,
-		conf->proxy_ssl_certificate.count, conf->ssl_password_file},
+	    [TLS_ROLE_SERVER] = {.certificates = conf->ssl_certificate.word,
+		.keys = conf->ssl_certificate_key.word,
+		.count = conf->ssl_certificate.count,
+		.passwords = conf->ssl_password_file,
+		.staples = conf->ssl_stapling_file.word,
+		.staple_count = conf->ssl_stapling_file.count,
+		.directory = conf->ssl_sni_directory,
+		.all = v->many},
+	    [TLS_ROLE_CLIENT] =
+		{.certificates = conf->proxy_ssl_certificate.word,
+		    .keys = conf->proxy_ssl_certificate_key.word,
+		    .count = conf->proxy_ssl_certificate.count,
+		    .passwords = conf->ssl_password_file},
 	};
 
 	if (v->keys[role] != NULL)
@@ -57,22 +64,37 @@ asked_role(const struct vault *v)
 	    : TLS_ROLE_SERVER;
 }
 
+static unsigned
+asked_key(const struct vault *v)
+{
+	return (unsigned)message_get_number(
+	    v->question, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS);
+}
+
 void
 vault_certificates(struct vault *v)
 {
 	const struct tls_keys *keys = open_keys(v, asked_role(v));
-	unsigned char chain[TLS_MAX_CHAIN];
-	ssize_t len;
+	char err[TLS_ERROR_SIZE] = "";
+	struct tls_chain chain;
+	int r;
 
 	if (keys == NULL)
 		return;
-	len = v->tls->keys_certificates(keys,
-	    (unsigned)message_get_number(
-		v->question, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
-	    chain, sizeof(chain));
+	r = v->tls->keys_certificates(keys,
+	    message_text(v->question, M_SERVER_NAME), asked_key(v), &chain,
+	    err);
+	if (r == -1) {
+		vault_fail(v, err);
+		return;
+	}
 	message_init(v->answer, ANSWER_CERTIFICATES);
-	if (len > 0)
-		message_put_bytes(v->answer, M_CHAIN, chain, (size_t)len);
+	if (r == 0)
+		return;
+	message_put_bytes(v->answer, M_CHAIN, chain.bytes, chain.len);
+	if (chain.staple_len > 0)
+		message_put_bytes(
+		    v->answer, M_STAPLE, chain.staple, chain.staple_len);
 }
 
 void
@@ -95,9 +117,8 @@ vault_signature(struct vault *v)
 		vault_fail(v, "no more is signed for this session");
 		return;
 	}
-	len = v->tls->keys_sign(keys,
-	    (unsigned)message_get_number(q, M_KEY, TLS_MAX_KEYS, TLS_MAX_KEYS),
-	    (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
+	len = v->tls->keys_sign(keys, message_text(q, M_SERVER_NAME),
+	    asked_key(v), (enum tls_scheme)message_get_number(q, M_SCHEME, 0xffff, 0), data,
 	    data_len, sig, sizeof(sig));
 	if (len <= 0) {
 		vault_fail(v, "this is not signed");

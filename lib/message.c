@@ -30,6 +30,7 @@ is_bytes(enum message_field f)
 	case M_DATA:
 	case M_SIGNATURE:
 	case M_CHAIN:
+	case M_STAPLE:
 	case M_TICKETS:
 		return true;
 	default:

@@ -28,8 +28,10 @@ enum message_type {
 	ASK_VERDICT,	    /* METHOD and credentials: -> ANSWER_VERDICT */
 	ASK_EXCHANGE,	    /* begin MECHANISM: -> _CHALLENGE or _VERDICT */
 	ASK_STEP,	    /* RESPONSE: -> ANSWER_CHALLENGE or _VERDICT */
-	ASK_CERTIFICATES,   /* ROLE, KEY: -> ANSWER_CERTIFICATES */
-	ASK_SIGNATURE,	    /* ROLE, KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
+	/* ROLE, SERVER_NAME, KEY: -> ANSWER_CERTIFICATES */
+	ASK_CERTIFICATES,
+	/* ROLE, SERVER_NAME, KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
+	ASK_SIGNATURE,
 	ASK_TICKETS,	    /* keys of session tickets: -> ANSWER_TICKETS */
 	/* answers of a keeper */
 	ANSWER_MECHANISMS,
@@ -69,7 +71,8 @@ enum message_type {
 	/* TLS: bytes in DATA, SIGNATURE and CHAIN (DER, each certificate     \
 	 * preceded by its length in 3 octets, leaf first); the keys are the  \
 	 * server's, with ROLE "client" those that are shown to backends */    \
-	X(SERVER_NAME) X(ROLE) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN)          \
+	X(SERVER_NAME) X(ROLE) X(KEY) X(SCHEME) X(DATA) X(SIGNATURE) X(CHAIN) \
+	X(STAPLE)                                                              \
 	/* bytes: each key preceded by its length in one octet */              \
 	X(TICKETS)
 

@@ -25,6 +25,8 @@ struct tls_keys;   /* private keys and their certificates, in a keeper */
 #define TLS_MAX_KEYS	   4
 #define TLS_MAX_SIGNATURE  1024
 #define TLS_MAX_CHAIN	   20000
+#define TLS_MAX_STAPLE	   8192
+#define TLS_MAX_NAME	   256 /* of a host, with its NUL */
 #define TLS_ERROR_SIZE	   256
 #define TLS_MAX_TLSA	   512 /* octets of a record's data */
 
@@ -72,6 +74,7 @@ struct tls_settings {
 	const char *ecdh_curve; /* "auto" or a list as X25519:prime256v1 */
 	bool prefer_server_ciphers;
 	/* A server's alone. */
+	bool names; /* the keyring has other certificates for some names */
 	enum tls_verify verify;
 	unsigned verify_depth;
 	const char *client_certificate; /* PEM file: CAs that clients are told */
@@ -99,22 +102,32 @@ struct tls_peer {
 	size_t tlsa_count;
 };
 
+/* Certificates of a key, as they go from the keeper to the session. */
+struct tls_chain {
+	/* DER, each preceded by its length in 3 octets, leaf first */
+	size_t len;
+	unsigned char bytes[TLS_MAX_CHAIN];
+	size_t staple_len; /* 0: none; an OCSP response in DER */
+	unsigned char staple[TLS_MAX_STAPLE];
+};
+
 /* Where either side finds what only the keeper has. */
 struct tls_keyring {
 	void *arg;
 	/*
-	 * Fills `chain` with the certificates of key number `key` (DER, each
-	 * preceded by its length in 3 octets, leaf first). The length; 0 when
-	 * there is no such key; -1 when the keeper failed.
+	 * Fills `chain` for key number `key` of `name`, the server's that the
+	 * client asks for; "": of those that serve any other. 1; 0 when there
+	 * is no such key; -1 when the keeper failed.
 	 */
-	ssize_t (*certificates)(
-	    void *arg, unsigned key, unsigned char *chain, size_t size);
+	int (*certificates)(void *arg, const char *name, unsigned key,
+	    struct tls_chain *chain);
 	/*
 	 * Signs the `len` octets of `data` (not their hash). The length of the
 	 * signature, or -1.
 	 */
-	ssize_t (*sign)(void *arg, unsigned key, enum tls_scheme scheme,
-	    const void *data, size_t len, unsigned char *sig, size_t size);
+	ssize_t (*sign)(void *arg, const char *name, unsigned key,
+	    enum tls_scheme scheme, const void *data, size_t len,
+	    unsigned char *sig, size_t size);
 };
 
 /* A keeper's files; of NULL or "" there are none. */
@@ -122,6 +135,10 @@ struct tls_key_files {
 	char *const *certificates, *const *keys;
 	size_t count;
 	const char *passwords;
+	char *const *staples; /* of the first certificates */
+	size_t staple_count;
+	const char *directory; /* nginx has none: ssl_sni_directory */
+	bool all; /* of the directory are loaded now, not when asked for */
 };
 
 enum tls_want {
@@ -247,16 +264,17 @@ struct tls_api {
 	struct tls_keys *(*keys_load)(
 	    enum tls_role role, const struct tls_key_files *files, char *err);
 	void (*keys_free)(struct tls_keys *keys);
-	ssize_t (*keys_certificates)(const struct tls_keys *keys, unsigned key,
-	    unsigned char *chain, size_t size);
+	/* 1; 0 when there is no such key; -1 with a line in `err`. */
+	int (*keys_certificates)(const struct tls_keys *keys, const char *name,
+	    unsigned key, struct tls_chain *chain, char *err);
 	/*
 	 * Signs only what TLS gives the keys' role to sign (RFC 8446 section
 	 * 4.4.3 for TLS 1.3; for 1.2 a server's RFC 8422 section 5.4 and RFC
 	 * 5246 section 7.4.3, a client's RFC 5246 section 7.4.8), so that the
 	 * key is no oracle for another protocol, nor for the other role.
 	 */
-	ssize_t (*keys_sign)(const struct tls_keys *keys, unsigned key,
-	    enum tls_scheme scheme, const void *data, size_t len,
+	ssize_t (*keys_sign)(const struct tls_keys *keys, const char *name,
+	    unsigned key, enum tls_scheme scheme, const void *data, size_t len,
 	    unsigned char *sig, size_t size);
 };
 

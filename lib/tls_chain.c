@@ -38,8 +38,7 @@ take_certificate(const unsigned char **chain, size_t *left)
 }
 
 /* All certificates of a chain, leaf first; NULL when one is broken. */
-static STACK_OF(X509) *
-take_chain(const unsigned char *chain, size_t left)
+static STACK_OF(X509) * take_chain(const unsigned char *chain, size_t left)
 {
 	STACK_OF(X509) *all = sk_X509_new_null();
 	X509 *x509;
@@ -55,38 +54,66 @@ take_chain(const unsigned char *chain, size_t left)
 	return all;
 }
 
+/* Where certificates go: to all connections (ssl is NULL), or to one. */
+struct holder {
+	SSL_CTX *ctx;
+	SSL *ssl;
+	const struct tls_keyring *keyring;
+	const char *name;
+	struct tls_staples *staples;
+};
+
 /*
  * Without the override a second certificate of one type, which OpenSSL would
  * put in the first one's place, is an error.
  */
 static bool
-use_certificates(SSL_CTX *ctx, const struct tls_keyring *keyring,
-    unsigned number, STACK_OF(X509) *chain)
+use_certificates(
+    const struct holder *h, unsigned number, X509 *leaf, STACK_OF(X509) * chain)
 {
-	X509 *leaf = sk_X509_shift(chain);
 	EVP_PKEY *public = leaf != NULL ? X509_get0_pubkey(leaf) : NULL;
 	EVP_PKEY *key = NULL;
 	bool used;
 
 	if (public != NULL)
-		key = tls_sign_key(public, keyring, number);
-	used = key != NULL &&
-	       SSL_CTX_use_cert_and_key(ctx, leaf, key, chain, 0) == 1;
+		key = tls_sign_key(public, h->keyring, h->name, number);
+	if (key == NULL)
+		return false;
+	used = h->ssl != NULL
+		   ? SSL_use_cert_and_key(h->ssl, leaf, key, chain, 0) == 1
+		   : SSL_CTX_use_cert_and_key(h->ctx, leaf, key, chain, 0) == 1;
 	EVP_PKEY_free(key);
-	X509_free(leaf);
 	return used;
 }
 
 static bool
-use_chain(SSL_CTX *ctx, const struct tls_keyring *keyring, unsigned number,
-    const unsigned char *chain, size_t len)
+use_chain(
+    const struct holder *h, unsigned number, const struct tls_chain *chain)
 {
-	STACK_OF(X509) *all = take_chain(chain, len);
-	bool used;
+	STACK_OF(X509) *all = take_chain(chain->bytes, chain->len);
+	X509 *leaf = all != NULL ? sk_X509_shift(all) : NULL;
+	bool used = leaf != NULL && use_certificates(h, number, leaf, all);
 
-	used = all != NULL && use_certificates(ctx, keyring, number, all);
+	if (used && h->staples != NULL && chain->staple_len > 0)
+		used = tls_staple_add(h->staples, leaf, chain->staple,
+			   chain->staple_len) == 0;
+	X509_free(leaf);
 	sk_X509_pop_free(all, X509_free);
 	return used;
+}
+
+/* One more of them. 1, 0 when there is none, -1: the keeper's fault. */
+static int
+ask(const struct holder *h, unsigned number, struct tls_chain *chain)
+{
+	int r =
+	    h->keyring->certificates(h->keyring->arg, h->name, number, chain);
+
+	/* A keeper that has been taken over is not to take us, too. */
+	return r == 1 && (chain->len > sizeof(chain->bytes) ||
+			     chain->staple_len > sizeof(chain->staple))
+		   ? -1
+		   : r;
 }
 
 static int
@@ -102,26 +129,40 @@ cannot_use(const char *directive, unsigned number, char *err)
 
 int
 tls_chain_use(SSL_CTX *ctx, const struct tls_keyring *keyring,
-    const char *directive, char *err)
+    struct tls_staples *staples, const char *directive, char *err)
 {
-	unsigned char chain[TLS_MAX_CHAIN];
+	const struct holder h = {ctx, NULL, keyring, "", staples};
+	struct tls_chain chain;
 	unsigned number;
-	ssize_t n = 0;
+	int r = 0;
 
 	for (number = 0; number < TLS_MAX_KEYS; number++) {
-		n = keyring->certificates(
-		    keyring->arg, number, chain, sizeof(chain));
-		if (n <= 0 || (size_t)n > sizeof(chain))
+		r = ask(&h, number, &chain);
+		if (r != 1)
 			break;
-		if (!use_chain(ctx, keyring, number, chain, (size_t)n))
+		if (!use_chain(&h, number, &chain))
 			return cannot_use(directive, number, err);
 	}
-	if (number > 0 && (n == 0 || number == TLS_MAX_KEYS))
+	if (number > 0 && r != -1)
 		return 0;
-	if (n == 0)
+	if (r == 0)
 		(void)snprintf(
 		    err, TLS_ERROR_SIZE, "there is no %s", directive);
 	else
 		(void)snprintf(err, TLS_ERROR_SIZE, "the keeper has failed");
 	return -1;
+}
+
+int
+tls_chain_use_name(SSL *ssl, const struct tls_keyring *keyring,
+    const char *name, struct tls_staples *staples)
+{
+	const struct holder h = {NULL, ssl, keyring, name, staples};
+	struct tls_chain chain;
+	int r = ask(&h, 0, &chain);
+
+	if (r != 1)
+		return r;
+	SSL_certs_clear(ssl);
+	return use_chain(&h, 0, &chain) ? 1 : -1;
 }

@@ -169,7 +169,8 @@ tls_client_keys(
 {
 	connector->keyring = *keyring;
 	return tls_chain_use(
-	    connector->ctx, &connector->keyring, "proxy_ssl_certificate", err);
+	    connector->ctx, &connector->keyring, NULL,
+	    "proxy_ssl_certificate", err);
 }
 
 /* --- one connection ------------------------------------------------------ */

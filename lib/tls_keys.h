@@ -10,10 +10,10 @@
 struct tls_keys *tls_keys_load(
     enum tls_role role, const struct tls_key_files *files, char *err);
 void tls_keys_free(struct tls_keys *keys);
-ssize_t tls_keys_certificates(const struct tls_keys *keys, unsigned key,
-    unsigned char *chain, size_t size);
-ssize_t
-tls_keys_sign(const struct tls_keys *keys, unsigned key, enum tls_scheme scheme,
-    const void *data, size_t len, unsigned char *sig, size_t size);
+int tls_keys_certificates(const struct tls_keys *keys, const char *name,
+    unsigned number, struct tls_chain *chain, char *err);
+ssize_t tls_keys_sign(const struct tls_keys *keys, const char *name,
+    unsigned number, enum tls_scheme scheme, const void *data, size_t len,
+    unsigned char *sig, size_t size);
 
 #endif

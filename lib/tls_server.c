@@ -23,7 +23,27 @@
 struct tls_server {
 	SSL_CTX *ctx;
 	struct tls_keyring keyring;
+	struct tls_staples staples;
+	char name[TLS_MAX_NAME]; /* whose certificate is used; "": the usual */
 };
+
+/*
+ * The client has said which server it means: if the keeper has a certificate
+ * for that name, it is used in the place of the usual ones. A name that is no
+ * host's is nobody's (the keeper looks again before it makes a path of it).
+ */
+static int
+choose_certificate(SSL *ssl, void *arg)
+{
+	struct tls_server *server = arg;
+	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+	if (name == NULL || name[0] == '\0' || strlen(name) >= TLS_MAX_NAME)
+		return 1;
+	(void)snprintf(server->name, sizeof(server->name), "%s", name);
+	return tls_chain_use_name(ssl, &server->keyring, server->name,
+		   &server->staples) != -1;
+}
 
 /*
  * A client that means to speak another protocol has been led here by somebody
@@ -78,6 +98,7 @@ tls_server_free(struct tls_server *server)
 	if (server == NULL)
 		return;
 	SSL_CTX_free(server->ctx);
+	tls_staple_free(&server->staples);
 	free(server);
 }
 
@@ -99,6 +120,9 @@ tls_server_new(const struct tls_settings *settings, char *err)
 		return NULL;
 	}
 	set_behaviour(server->ctx);
+	tls_staple_serve(server->ctx, &server->staples);
+	if (settings->names)
+		SSL_CTX_set_cert_cb(server->ctx, choose_certificate, server);
 	if (settings->prefer_server_ciphers)
 		(void)SSL_CTX_set_options(
 		    server->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
@@ -116,7 +140,8 @@ tls_server_keys(
 {
 	server->keyring = *keyring;
 	return tls_chain_use(
-	    server->ctx, &server->keyring, "ssl_certificate", err);
+	    server->ctx, &server->keyring, &server->staples,
+	    "ssl_certificate", err);
 }
 
 int

@@ -34,6 +34,7 @@
 struct key {
 	EVP_PKEY *public;
 	const struct tls_keyring *keyring;
+	const char *name;
 	unsigned number;
 };
 
@@ -299,8 +300,8 @@ signing_sign(void *data, unsigned char *sig, size_t *siglen, size_t sigsize,
 		*siglen = (size_t)EVP_PKEY_get_size(s->key->public);
 		return 1;
 	}
-	n = ring->sign(ring->arg, s->key->number, schemes[s->kind][s->digest],
-	    tbs, tbslen, sig, sigsize);
+	n = ring->sign(ring->arg, s->key->name, s->key->number,
+	    schemes[s->kind][s->digest], tbs, tbslen, sig, sigsize);
 	if (n <= 0 || (size_t)n > sigsize) {
 		ERR_raise_data(ERR_LIB_USER, ERR_R_OPERATION_FAIL,
 		    "the keeper did not sign the handshake");
@@ -384,10 +385,10 @@ provider_load(void)
 }
 
 EVP_PKEY *
-tls_sign_key(
-    EVP_PKEY *public, const struct tls_keyring *keyring, unsigned number)
+tls_sign_key(EVP_PKEY *public, const struct tls_keyring *keyring,
+    const char *name, unsigned number)
 {
-	struct key key = {public, keyring, number};
+	struct key key = {public, keyring, name, number};
 	OSSL_PARAM params[] = {
 	    OSSL_PARAM_octet_string(PARAM_KEY, &key, sizeof(key)),
 	    OSSL_PARAM_END};

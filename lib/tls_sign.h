@@ -12,9 +12,10 @@
 /*
  * Makes such a key for `public`, an RSA, EC or Ed25519 key from a certificate,
  * which it refers to. It asks `keyring`, which must outlive it, for signatures
- * by key `number`. NULL when OpenSSL refuses.
+ * by key `number` of `name`, which must outlive it too. NULL when OpenSSL
+ * refuses.
  */
-EVP_PKEY *tls_sign_key(
-    EVP_PKEY *public, const struct tls_keyring *keyring, unsigned number);
+EVP_PKEY *tls_sign_key(EVP_PKEY *public, const struct tls_keyring *keyring,
+    const char *name, unsigned number);
 
 #endif

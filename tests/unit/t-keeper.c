@@ -241,21 +241,24 @@ keys_load(enum tls_role role, const struct tls_key_files *files, char *err)
 	return files->count > 0 ? (struct tls_keys *)&key_sets[role] : NULL;
 }
 
-static ssize_t
-keys_certificates(const struct tls_keys *keys, unsigned key,
-    unsigned char *chain, size_t size)
+static int
+keys_certificates(const struct tls_keys *keys, const char *name, unsigned key,
+    struct tls_chain *chain, char *err)
 {
-	(void)keys;
-	assert_true(size >= 4);
-	memcpy(chain, "\0\0\1c", 4);
-	return key == 0 ? 4 : 0;
+	(void)keys, (void)err;
+	assert_string_equal(name, "");
+	memcpy(chain->bytes, "\0\0\1c", 4);
+	chain->len = 4;
+	chain->staple_len = 0;
+	return key == 0;
 }
 
 static ssize_t
-keys_sign(const struct tls_keys *keys, unsigned key, enum tls_scheme scheme,
-    const void *data, size_t len, unsigned char *sig, size_t size)
+keys_sign(const struct tls_keys *keys, const char *name, unsigned key,
+    enum tls_scheme scheme, const void *data, size_t len, unsigned char *sig,
+    size_t size)
 {
-	(void)keys, (void)scheme;
+	(void)keys, (void)scheme, (void)name;
 	if (key != 0 || len > size)
 		return -1;
 	memcpy(sig, data, len);

@@ -105,7 +105,8 @@ static struct tls_keys *
 load(enum tls_role role, int i)
 {
 	char *certificates[] = {made[i].certificate}, *keys[] = {made[i].key};
-	const struct tls_key_files files = {certificates, keys, 1, NULL};
+	const struct tls_key_files files = {
+	    .certificates = certificates, .keys = keys, .count = 1};
 	struct tls_keys *loaded = api->keys_load(role, &files, err);
 
 	if (loaded == NULL)
@@ -116,7 +117,7 @@ load(enum tls_role role, int i)
 static int
 make_all(void **state)
 {
-	const struct tls_key_files none = {NULL, NULL, 0, NULL};
+	const struct tls_key_files none = {.count = 0};
 
 	(void)state;
 	if (mkdtemp(folder) == NULL)
@@ -152,21 +153,25 @@ static struct {
 	size_t len;
 } asked;
 
-static ssize_t
-ring_certificates(void *arg, unsigned key, unsigned char *chain, size_t size)
+static int
+ring_certificates(
+    void *arg, const char *name, unsigned key, struct tls_chain *chain)
 {
-	return api->keys_certificates(arg, key, chain, size);
+	char why[TLS_ERROR_SIZE];
+
+	return api->keys_certificates(arg, name, key, chain, why);
 }
 
 static ssize_t
-ring_sign(void *arg, unsigned key, enum tls_scheme scheme, const void *data,
-    size_t len, unsigned char *sig, size_t size)
+ring_sign(void *arg, const char *name, unsigned key, enum tls_scheme scheme,
+    const void *data, size_t len, unsigned char *sig, size_t size)
 {
 	assert_true(len <= sizeof(asked.data));
 	memcpy(asked.data, data, len);
 	asked.len = len;
 	asked.scheme = scheme;
-	return api->keys_sign(arg, key, scheme, data, len, sig, size);
+	return api->keys_sign(
+	    arg, name, key, scheme, data, len, sig, size);
 }
 
 struct pair {
@@ -445,8 +450,7 @@ signs(enum tls_role role, const unsigned char *data, size_t len)
 {
 	struct tls_keys *keys = load(role, P256_KEY);
 	unsigned char sig[TLS_MAX_SIGNATURE];
-	ssize_t n = api->keys_sign(
-	    keys, 0, TLS_ECDSA_SHA256, data, len, sig, sizeof(sig));
+	ssize_t n = api->keys_sign(keys, "", 0, TLS_ECDSA_SHA256, data, len, sig, sizeof(sig));
 
 	api->keys_free(keys);
 	return n > 0;

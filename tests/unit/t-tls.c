@@ -78,8 +78,10 @@ static struct tls_keys *
 load_files(char *const *certificates, char *const *keys, size_t count,
     const char *passwords)
 {
-	const struct tls_key_files files = {
-	    certificates, keys, count, passwords};
+	const struct tls_key_files files = {.certificates = certificates,
+	    .keys = keys,
+	    .count = count,
+	    .passwords = passwords};
 
 	return api->keys_load(TLS_ROLE_SERVER, &files, err);
 }
@@ -255,19 +257,23 @@ load_made(int i)
 static enum tls_scheme asked_scheme;
 static unsigned asked_key;
 
-static ssize_t
-ring_certificates(void *arg, unsigned key, unsigned char *chain, size_t size)
+static int
+ring_certificates(
+    void *arg, const char *name, unsigned key, struct tls_chain *chain)
 {
-	return api->keys_certificates(arg, key, chain, size);
+	char why[TLS_ERROR_SIZE];
+
+	return api->keys_certificates(arg, name, key, chain, why);
 }
 
 static ssize_t
-ring_sign(void *arg, unsigned key, enum tls_scheme scheme, const void *data,
-    size_t len, unsigned char *sig, size_t size)
+ring_sign(void *arg, const char *name, unsigned key, enum tls_scheme scheme,
+    const void *data, size_t len, unsigned char *sig, size_t size)
 {
 	asked_scheme = scheme;
 	asked_key = key;
-	return api->keys_sign(arg, key, scheme, data, len, sig, size);
+	return api->keys_sign(
+	    arg, name, key, scheme, data, len, sig, size);
 }
 
 static const struct tls_settings settings_default;
@@ -1018,36 +1024,41 @@ struct liar {
 	enum lie lie;
 };
 
-static ssize_t
-liar_certificates(void *arg, unsigned key, unsigned char *chain, size_t size)
+static int
+liar_certificates(
+    void *arg, const char *name, unsigned key, struct tls_chain *chain)
 {
 	struct liar *liar = arg;
-	ssize_t n = api->keys_certificates(liar->keys, key, chain, size);
+	int r = api->keys_certificates(liar->keys, name, key, chain, err);
 
 	switch (liar->lie) {
 	case NO_ANSWER:
 		return -1;
 	case TOO_LONG:
-		return (ssize_t)size + 1;
+		chain->len = sizeof(chain->bytes) + 1;
+		return 1;
 	case NO_KEY:
 		return 0;
 	case GARBAGE:
-		memset(chain, 'x', 100);
-		return 100;
+		memset(chain->bytes, 'x', 100);
+		chain->len = 100;
+		return 1;
 	case CUT:
-		return n - 1;
+		chain->len--;
+		return r;
 	case WRONG_SIGNATURE:
 		break;
 	}
-	return n;
+	return r;
 }
 
 static ssize_t
-liar_sign(void *arg, unsigned key, enum tls_scheme scheme, const void *data,
-    size_t len, unsigned char *sig, size_t size)
+liar_sign(void *arg, const char *name, unsigned key, enum tls_scheme scheme,
+    const void *data, size_t len, unsigned char *sig, size_t size)
 {
 	struct liar *liar = arg;
 
+	(void)name;
 	(void)key;
 	(void)scheme;
 	(void)data;
@@ -1195,9 +1206,9 @@ finds_key_and_chain_in_one_file(void **state)
 {
 	const char *path = in_folder("all.pem");
 	FILE *f = create(path, 0600);
-	unsigned char chain[TLS_MAX_CHAIN];
+	static struct tls_chain chain;
 	struct tls_keys *keys;
-	ssize_t n, leaf;
+	ssize_t leaf;
 
 	(void)state;
 	assert_true(fputs("Bag Attributes: none\n-----BEGIN EC PARAMETERS-----"
@@ -1212,13 +1223,14 @@ finds_key_and_chain_in_one_file(void **state)
 	keys = load(path, path, "");
 	assert_non_null(keys);
 	leaf = i2d_X509(made[P256_KEY].x509, NULL);
-	n = api->keys_certificates(keys, 0, chain, sizeof(chain));
-	assert_int_equal(n, 6 + leaf + i2d_X509(made[RSA_KEY].x509, NULL));
-	assert_int_equal(chain[0] << 16 | chain[1] << 8 | chain[2], leaf);
+	assert_int_equal(api->keys_certificates(keys, "", 0, &chain, err), 1);
 	assert_int_equal(
-	    api->keys_certificates(keys, 0, chain, (size_t)n - 1), -1);
-	assert_int_equal(
-	    api->keys_certificates(keys, 1, chain, sizeof(chain)), 0);
+	    chain.len, 6 + leaf + i2d_X509(made[RSA_KEY].x509, NULL));
+	assert_int_equal(chain.bytes[0] << 16 | chain.bytes[1] << 8 |
+		chain.bytes[2], leaf);
+	assert_int_equal(chain.staple_len, 0);
+	assert_int_equal(api->keys_certificates(keys, "", 1, &chain, err), 0);
+	assert_int_equal(api->keys_certificates(keys, "x", 0, &chain, err), 0);
 	api->keys_free(keys);
 }
 
@@ -1369,7 +1381,7 @@ fill_12(unsigned curve, unsigned point)
 static bool
 signs(struct tls_keys *keys, enum tls_scheme scheme, size_t len)
 {
-	return api->keys_sign(keys, 0, scheme, tbs, len, sig, sizeof(sig)) > 0;
+	return api->keys_sign(keys, "", 0, scheme, tbs, len, sig, sizeof(sig)) > 0;
 }
 
 static void
@@ -1381,11 +1393,11 @@ signs_for_tls_13_only_what_it_asks(void **state)
 	(void)state;
 	assert_true(signs(keys, TLS_ECDSA_SHA256, fill_13(32)));
 	assert_true(signs(keys, TLS_ECDSA_SHA256, fill_13(48)));
-	assert_int_equal(api->keys_sign(keys, 1, TLS_ECDSA_SHA256, tbs,
+	assert_int_equal(api->keys_sign(keys, "", 1, TLS_ECDSA_SHA256, tbs,
 			     fill_13(32), sig, sizeof(sig)),
 	    -1);
 	assert_int_equal(
-	    api->keys_sign(keys, 0, TLS_ECDSA_SHA256, tbs, fill_13(32), sig, 8),
+	    api->keys_sign(keys, "", 0, TLS_ECDSA_SHA256, tbs, fill_13(32), sig, 8),
 	    -1);
 	assert_false(signs(keys, TLS_ECDSA_SHA256, fill_13(31)));
 	assert_false(signs(keys, TLS_ECDSA_SHA256, fill_13(33)));
