@@ -30,9 +30,10 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 # of layers to its left only. A colon ends a layer.
 LAYERS = lib/clock lib/text lib/ticket : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
-	lib/listen_spec lib/network lib/source lib/proxy_header : config : \
+	lib/listen_spec lib/network lib/source lib/proxy_header lib/spawn : config : \
 	sasl auth : auth/provider : facts counters keyring : \
-	auth/file auth/http peer greeting starttls smtp backend relay upstream \
+	auth/file auth/http auth/checkpassword auth/pam \
+	peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
 
@@ -92,7 +93,8 @@ MAIN = \
 	vault_exchange \
 	vault_tls
 # A module: what it is made of, and the libraries that it alone brings.
-MODULES   = systemd tls sasl-secret auth-file auth-http
+MODULES   = systemd tls sasl-secret auth-file auth-http auth-checkpassword \
+	auth-pam
 systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
@@ -107,10 +109,15 @@ auth-file_LIBS = -lcrypto -lcrypt
 auth-http_SRC  = auth/http auth/http_url auth/http_question auth/http_answer \
 	auth/http_fetch auth/http_verdict auth/http_text lib/text lib/message
 auth-http_LIBS = -lcurl
+auth-checkpassword_SRC = auth/checkpassword lib/spawn lib/text lib/message
+auth-pam_SRC = auth/pam lib/module lib/spawn lib/text lib/message
 PASSWD    = smtp-frontd-passwd lib/passwd lib/text
+# A process for one question to PAM; it lies beside the modules.
+PAM_JUDGE = auth/pam_judge lib/sandbox
 
-SRC  = $(sort $(MAIN) $(PASSWD) $(foreach m,$(MODULES),$($m_SRC)))
+SRC  = $(sort $(MAIN) $(PASSWD) $(PAM_JUDGE) $(foreach m,$(MODULES),$($m_SRC)))
 BIN  = $(B)/sbin/smtp-frontd $(B)/bin/smtp-frontd-passwd \
+	$(B)/lib/smtp-frontd/smtp-frontd-pam \
 	$(MODULES:%=$(B)/lib/smtp-frontd/%.so)
 objects = $(patsubst %,$(B)/obj/%.o,$(1))
 
@@ -125,6 +132,11 @@ $(B)/bin/smtp-frontd-passwd: $(call objects,$(PASSWD))
 	@mkdir -p $(@D)
 	@echo '  LD    $@'
 	@$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcrypto -lcrypt
+
+$(B)/lib/smtp-frontd/smtp-frontd-pam: $(call objects,$(PAM_JUDGE))
+	@mkdir -p $(@D)
+	@echo '  LD    $@'
+	@$(CC) -pie $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lpam
 
 define module
 $(B)/lib/smtp-frontd/$1.so: $(call objects,$($1_SRC))
@@ -241,6 +253,7 @@ install: all
 	install $(B)/sbin/smtp-frontd $(D)$(SBINDIR)
 	install $(B)/bin/smtp-frontd-passwd $(D)$(BINDIR)
 	install -m 644 $(B)/lib/smtp-frontd/*.so $(D)$(LIBDIR)/smtp-frontd
+	install $(B)/lib/smtp-frontd/smtp-frontd-pam $(D)$(LIBDIR)/smtp-frontd
 	$(foreach p,$(PAGES),install -D -m 644 man/$p $(call page,$p) &&) :
 	install -m 644 $(UNITS:%=units/%) $(D)$(UNITDIR)
 	install -m 644 units/smtp-frontd.sysusers $(D)$(SYSUSERSDIR)/smtp-frontd.conf

@@ -59,6 +59,16 @@ enum config_relay_at {
 	CONFIG_RELAY_AT_GREETING
 };
 
+/* The third field that checkpassword is given is for CRAM-MD5: their order. */
+enum config_checkpassword_cram {
+	CONFIG_CHALLENGE_RESPONSE,
+	CONFIG_RESPONSE_CHALLENGE
+};
+
+/* The command of auth_provider checkpassword: its words, and one of them. */
+#define CONFIG_WORDS_MAX 32
+#define CONFIG_WORD_SIZE 256
+
 /* A directive that is a list: its words, in order. */
 struct config_list {
 	char **word;
@@ -105,7 +115,8 @@ struct config {
 	const char *auth_provider; /* "" for none */
 	struct config_list auth_http_header; /* "Name: value" each */
 	bool auth_http_pass_client_cert;
-	int64_t auth_timeout;
+	int64_t auth_timeout; /* ms */
+	enum config_checkpassword_cram checkpassword_cram;
 	/* upstream */
 	struct config_list backend; /* host:port, [v6]:port, unix:/path */
 	enum config_xclient xclient;

@@ -211,6 +211,60 @@ warn(FILE *out, const char *text)
 	(void)fprintf(out, "# warning: %s\n", text);
 }
 
+/* The program that judges, without its arguments. */
+static void
+warn_program(FILE *out, const char *command)
+{
+	char path[CONFIG_WORD_SIZE], quoted[512];
+
+	if (text_word(&command, path, sizeof(path)) != 1)
+		return;
+	(void)log_quote(quoted, sizeof(quoted), path);
+	if (access(path, X_OK) == -1)
+		(void)fprintf(out,
+		    "# warning: auth_provider: %s cannot be run: %s\n", quoted,
+		    strerror(errno));
+}
+
+/* Where Linux-PAM looks; for a service that it does not find, to `other`. */
+static void
+warn_pam(FILE *out, const char *service)
+{
+	static const char *const folders[] = {
+	    "/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d"};
+	char path[256];
+	bool found = false;
+	size_t i;
+
+	for (i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
+		(void)snprintf(
+		    path, sizeof(path), "%s/%s", folders[i], service);
+		found = found || access(path, F_OK) == 0;
+	}
+	if (!found)
+		(void)fprintf(out,
+		    "# warning: auth_provider: there is no /etc/pam.d/%s: PAM "
+		    "takes /etc/pam.d/other\n", service);
+	if (geteuid() != 0)
+		warn(out, "auth_provider: PAM is asked by another user than "
+			  "root: pam_unix, and what else reads /etc/shadow, "
+			  "knows that user alone");
+}
+
+static void
+warn_provider(FILE *out, const char *provider)
+{
+	const char *rest = strchr(provider, ':');
+
+	if (rest == NULL)
+		return;
+	rest++;
+	if (strncmp(provider, "checkpassword:", 14) == 0)
+		warn_program(out, rest);
+	else if (strncmp(provider, "pam:", 4) == 0)
+		warn_pam(out, rest);
+}
+
 /* A file that holds secrets, or (`secret` false) only has to be there. */
 static void
 warn_file(FILE *out, const char *name, const char *path, bool secret)
@@ -369,4 +423,5 @@ config_check_warn(const struct config *conf, FILE *out)
 		    "proxy has the proxy's address");
 	warn_client_certificates(out, conf);
 	warn_files(out, conf);
+	warn_provider(out, conf->auth_provider);
 }

@@ -212,33 +212,92 @@ is_http(const char *provider)
 	return strncmp(provider, "http", 4) == 0;
 }
 
+/* --- providers: what follows the scheme ---------------------------------- */
+
+static const char *
+check_file(const char *rest)
+{
+	return *rest == '/' ? NULL : "needs an absolute path after file:";
+}
+
+static const char *
+check_http(const char *rest)
+{
+	return *rest == '\0' || *rest == '/' || has_blank(rest)
+	    ? "must be a URL with a host and without blanks"
+	    : NULL;
+}
+
+static const char *
+check_http_unix(const char *rest)
+{
+	if (*rest != '/')
+		return "needs an absolute path after http+unix://";
+	return has_blank(rest) ? "must be a URL without blanks" : NULL;
+}
+
+/* A program and its arguments, which are words as in a list. */
+static const char *
+check_checkpassword(const char *rest)
+{
+	char word[CONFIG_WORD_SIZE];
+	size_t count = 0;
+	int more;
+
+	if (*rest != '/')
+		return "needs the absolute path of a program after "
+		       "checkpassword:";
+	while ((more = text_word(&rest, word, sizeof(word))) == 1)
+		count++;
+	return more == 0 && count <= CONFIG_WORDS_MAX
+	    ? NULL
+	    : "must be a program and at most 31 arguments, each of at most 255 "
+	      "octets";
+}
+
+/*
+ * A file's name below /etc/pam.d, in small letters, as PAM makes them. A path
+ * would name a file elsewhere.
+ */
+static const char *
+check_pam(const char *rest)
+{
+	static const char letters[] =
+	    "abcdefghijklmnopqrstuvwxyz0123456789-_.";
+
+	return *rest != '\0' && *rest != '.' && strlen(rest) <= 64 &&
+		    rest[strspn(rest, letters)] == '\0'
+	    ? NULL
+	    : "needs a service's name after pam:, of small letters, digits, "
+	      "'-', '_' and '.'";
+}
+
+static const struct {
+	const char *scheme;
+	const char *(*check)(const char *rest);
+} providers[] = {
+    {"file:", check_file},
+    {"http://", check_http},
+    {"https://", check_http},
+    {"http+unix://", check_http_unix},
+    {"checkpassword:", check_checkpassword},
+    {"pam:", check_pam},
+};
+
 const char *
 config_clean_provider(const char **text)
 {
-	static const char *const schemes[] = {
-	    "http://", "https://", "http+unix://"};
-	const char *rest, *s = *text;
-	bool local;
-	size_t i;
+	size_t i, len;
 
-	if (*s == '\0')
+	if (**text == '\0')
 		return NULL;
-	if (strncmp(s, "file:", 5) == 0)
-		return s[5] == '/' ? NULL
-				   : "needs an absolute path after file:";
-	for (i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
-		if (strncmp(s, schemes[i], strlen(schemes[i])) != 0)
-			continue;
-		rest = s + strlen(schemes[i]);
-		local = strstr(schemes[i], "unix") != NULL;
-		if (local && *rest != '/')
-			return "needs an absolute path after http+unix://";
-		if (*rest == '\0' || has_blank(rest) ||
-		    (*rest == '/' && !local))
-			return "must be a URL with a host and without blanks";
-		return NULL;
+	for (i = 0; i < sizeof(providers) / sizeof(*providers); i++) {
+		len = strlen(providers[i].scheme);
+		if (strncmp(*text, providers[i].scheme, len) == 0)
+			return providers[i].check(*text + len);
 	}
-	return "must begin with file:/, http://, https:// or http+unix://";
+	return "must begin with file:/, http://, https://, http+unix://, "
+	       "checkpassword:/ or pam:";
 }
 
 /* nginx's auth_http: http:// may be left out, and unix:/path:/uri be there. */

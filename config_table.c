@@ -70,6 +70,12 @@ static const struct word words_decision[] = {
     {NULL, 0},
 };
 
+static const struct word words_checkpassword_cram[] = {
+    {"challenge_response", CONFIG_CHALLENGE_RESPONSE},
+    {"response_challenge", CONFIG_RESPONSE_CHALLENGE},
+    {NULL, 0},
+};
+
 static const struct word words_relay_at[] = {
     {"auth", CONFIG_RELAY_AT_AUTH},
     {"greeting", CONFIG_RELAY_AT_GREETING},
@@ -225,7 +231,8 @@ const struct directive config_table_rows[] = {
 
     {"auth_provider", credentials, "PROVIDER",
 	"what judges credentials: file:/path (see smtp-frontd-passwd),\n"
-	"http://host/path, https://host/path or http+unix:///socket[:/path]",
+	"http://host/path, https://host/path, http+unix:///socket[:/path],\n"
+	"checkpassword:/program arguments, or pam:service",
 	&config_types_text, FIELD(auth_provider), .fallback = "",
 	.clean = config_clean_provider},
     {"auth_http", credentials, "[http://]URL",
@@ -243,6 +250,13 @@ const struct directive config_table_rows[] = {
 	&config_types_time, FIELD(auth_timeout), .fallback = "60s", TIMEOUT},
     {"auth_http_timeout", credentials, "TIME", "nginx's name for auth_timeout",
 	&config_types_time, FIELD(auth_timeout), TIMEOUT},
+    {"checkpassword_cram", credentials, "ORDER",
+	"with CRAM-MD5, what follows the user's name on descriptor 3:\n"
+	"challenge_response or response_challenge",
+	&config_types_word, FIELD(checkpassword_cram),
+	.fallback = "challenge_response",
+	.wants = "must be challenge_response or response_challenge",
+	.words = words_checkpassword_cram},
 
     {"backend", upstream, "ADDRESS...",
 	"mail servers, the next where one fails: host:port, [IPv6]:port or\n"

@@ -23,9 +23,12 @@
 
 #include "relay.h"
 
-/* Variables "NAME=value", each ended by a NUL. */
+/* Of a provider's variables for a login. */
+#define LOGIN_MAX 16384
+
+/* Variables "NAME=value", each ended by a NUL; a later one wins. */
 struct environment {
-	char text[8192];
+	char text[8192 + LOGIN_MAX];
 	size_t len;
 };
 
@@ -131,12 +134,28 @@ put_certificate(struct environment *e, const struct tls_client *client)
 	put(e, "SSL_CLIENT_M_SERIAL", if_known(client->serial));
 }
 
+/* What the provider found for this login: first, so that ours win. */
+static void
+put_login(struct environment *e, const struct message *verdict)
+{
+	size_t len = 0;
+	const char *text = message_get_bytes(verdict, M_ENVIRONMENT, &len);
+
+	if (text == NULL || len == 0 || len > LOGIN_MAX ||
+	    text[len - 1] != '\0')
+		return;
+	memcpy(e->text, text, len);
+	e->len = len;
+}
+
 static void
 describe(struct environment *e, const struct session *s)
 {
 	const char *user = message_get(&s->verdict, M_USER);
 
 	e->len = 0;
+	if (s->mechanism != NULL)
+		put_login(e, &s->verdict);
 	put(e, "SMTP_SESSION", s->id);
 	put_peer(e, &s->peer);
 	if (s->tls != NULL) {

@@ -32,6 +32,7 @@ is_bytes(enum message_field f)
 	case M_CHAIN:
 	case M_STAPLE:
 	case M_TICKETS:
+	case M_ENVIRONMENT:
 		return true;
 	default:
 		return false;

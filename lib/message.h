@@ -66,6 +66,8 @@ enum message_type {
 	 * CHALLENGE, which is the last word of an exchange here */            \
 	X(RESULT) X(REASON) X(CODE) X(DELAY) X(BACKEND)                        \
 	X(BACKEND_USER) X(BACKEND_PASSWORD) X(BACKEND_SSL) X(CHALLENGE)        \
+	/* bytes: NAME=value NUL ..., for a relay program */                   \
+	X(ENVIRONMENT)                                                         \
 	/* lists of words: what the provider can do, and what it runs */       \
 	X(CAN) X(MECHANISMS)                                                   \
 	/* TLS: bytes in DATA, SIGNATURE and CHAIN (DER, each certificate     \

@@ -46,6 +46,17 @@ is_name(const char *name)
 	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
 }
 
+int
+module_path(const char *file, char *path, size_t size)
+{
+	int n;
+
+	if (find_folder() == -1)
+		return -1;
+	n = snprintf(path, size, "%s/%s/%s", folder, MODULE_DIR, file);
+	return n >= 0 && (size_t)n < size ? 0 : -1;
+}
+
 const void *
 module_load(const char *name, const char *symbol, char *err, size_t err_size)
 {

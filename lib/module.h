@@ -18,4 +18,7 @@
 const void *module_load(
     const char *name, const char *symbol, char *err, size_t err_size);
 
+/* The path of another file in the module directory. 0, or -1. */
+int module_path(const char *file, char *path, size_t size);
+
 #endif
