@@ -171,6 +171,7 @@ UNIT = \
 	relay \
 	sasl \
 	sasl-secret \
+	spawn \
 	text \
 	tls \
 	tls-client \
@@ -197,6 +198,7 @@ t-children    = children lib/source
 t-network     = lib/network lib/text
 t-listen-spec = lib/listen_spec lib/text
 t-keeper-pool = keeper_pool lib/message lib/text
+t-spawn       = lib/spawn
 
 define unit
 $(B)/tests/t-$1: $(call objects,tests/unit/t-$1 $(filter-out -%,$(t-$1)))

@@ -145,8 +145,8 @@ put_login(const struct checkpassword *p, const struct message *q, char *out)
  * RELAYCLIENT, PATH, IFS, LD_PRELOAD and their kin.
  */
 static const char *const login_names[] = {"USER=", "LOGNAME=", "HOME=",
-    "SHELL=", "UID=", "GID=", "GROUP=", "REALNAME=", "DOMAIN=", "MAIL=",
-    "MAILBOX=", "MAILDIR="};
+    "SHELL=", "UID=", "GID=", "GROUP=", "NAME=", "REALNAME=", "DOMAIN=",
+    "MAIL=", "MAILBOX=", "MAILDIR="};
 static const char *const login_families[] = {"AUTH", "VPOP"};
 
 static bool
@@ -223,7 +223,7 @@ put_reason(struct message *verdict, const char *before, const struct spawn *s,
 	message_put(verdict, M_REASON, reason);
 }
 
-/* Of an exit status: only these three are about the credentials. */
+/* Of an exit status: only these are about the credentials. */
 static enum auth_result
 result_of(int status)
 {
@@ -232,6 +232,7 @@ result_of(int status)
 		return AUTH_ACCEPTED;
 	case 1: /* "the password is unacceptable" */
 	case 2: /* "misused", and what some have for an unknown user */
+	case 100: /* what cvm-checkpassword has for both */
 		return AUTH_DENIED;
 	default:
 		return AUTH_UNAVAILABLE;

@@ -362,12 +362,56 @@ test_providers(void **state)
 	bad(CONFIG_USAGE, "absolute path", "--auth-provider", "file:users",
 	    NULL);
 	bad(CONFIG_USAGE, "must begin with", "--auth-provider", "ldap:x", NULL);
+	bad(CONFIG_USAGE, "without blanks", "--auth-provider",
+	    "http+unix:///a b", NULL);
 	bad(CONFIG_USAGE, "must begin with", "--auth-provider", "http:/x",
 	    NULL);
 	bad(CONFIG_USAGE, "with a host", "--auth-provider", "http://", NULL);
 	bad(CONFIG_USAGE, "with a host", "--auth-provider", "http:///a", NULL);
 	bad(CONFIG_USAGE, "without blanks", "--auth-provider", "http://a b",
 	    NULL);
+}
+
+static void
+test_checkpassword(void **state)
+{
+	char many[] = "checkpassword:/p 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17"
+		      " 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33";
+
+	(void)state;
+	good("--auth-provider", "checkpassword:/p \"a b\" c", NULL);
+	assert_string_equal(
+	    conf.auth_provider, "checkpassword:/p \"a b\" c");
+	assert_int_equal(conf.checkpassword_cram, CONFIG_CHALLENGE_RESPONSE);
+	bad(CONFIG_USAGE, "absolute path of a program", "--auth-provider",
+	    "checkpassword:p", NULL);
+	bad(CONFIG_USAGE, "absolute path of a program", "--auth-provider",
+	    "checkpassword:", NULL);
+	bad(CONFIG_USAGE, "at most 31", "--auth-provider",
+	    "checkpassword:/p \"a", NULL);
+	bad(CONFIG_USAGE, "at most 31", "--auth-provider", many, NULL);
+	*strrchr(many, ' ') = '\0';
+	good("--auth-provider", many, "--checkpassword-cram",
+	    "response_challenge", NULL);
+	assert_int_equal(conf.checkpassword_cram, CONFIG_RESPONSE_CHALLENGE);
+}
+
+static void
+test_pam(void **state)
+{
+	static const char *const names[] = {
+	    "", "a/b", "../b", ".a", "/etc/pam.d/smtp", "Smtp", "a b"};
+	char value[32];
+	size_t i;
+
+	(void)state;
+	good("--auth-provider", "pam:smtp", NULL);
+	good("--auth-provider", "pam:smtp-frontd_2.x", NULL);
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		(void)snprintf(value, sizeof(value), "pam:%s", names[i]);
+		bad(CONFIG_USAGE, "a service's name", "--auth-provider", value,
+		    NULL);
+	}
 }
 
 static void
@@ -901,7 +945,7 @@ test_help(void **state)
 		assert_non_null(again);
 		len = strlen(name);
 		while ((again = strstr(again + 1, name)) != NULL)
-			assert_true(again[len] == '-');
+			assert_null(strchr(" ,\n", again[len]));
 		names++;
 	}
 	assert_false(expect);
@@ -962,6 +1006,8 @@ main(void)
 	    cmocka_unit_test_setup(test_capabilities, setup),
 	    cmocka_unit_test_setup(test_backends, setup),
 	    cmocka_unit_test_setup(test_providers, setup),
+	    cmocka_unit_test_setup(test_checkpassword, setup),
+	    cmocka_unit_test_setup(test_pam, setup),
 	    cmocka_unit_test_setup(test_auth_http, setup),
 	    cmocka_unit_test_setup(test_auth_timeout, setup),
 	    cmocka_unit_test_setup(test_headers, setup),

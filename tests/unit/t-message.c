@@ -86,20 +86,21 @@ static void
 byte_fields(void **state)
 {
 	static const enum message_field all[] = {M_DATA, M_SIGNATURE, M_CHAIN,
-	    M_RESPONSE, M_CHALLENGE};
+	    M_RESPONSE, M_CHALLENGE, M_ENVIRONMENT};
+	static const char bytes[] = "\0\xff\0\1\2\3";
 	const void *p;
 	size_t i, len;
 
 	(void)state;
 	message_init(&sent, ANSWER_CERTIFICATES);
 	for (i = 0; i < LENGTH(all); i++)
-		message_put_bytes(&sent, all[i], "\0\xff\0", i + 1);
+		message_put_bytes(&sent, all[i], bytes, i + 1);
 	pass_on();
 	for (i = 0; i < LENGTH(all); i++) {
 		p = message_get_bytes(&got, all[i], &len);
 		assert_non_null(p);
 		assert_int_equal(len, i + 1);
-		assert_memory_equal(p, "\0\xff\0", len);
+		assert_memory_equal(p, bytes, len);
 		/* as a text it would end at the first octet */
 		assert_null(message_get(&got, all[i]));
 	}

@@ -216,6 +216,46 @@ nothing_of_the_kind_leaks_through(void **state)
 	assert_true(has(text, "SMTP_SESSION=0123456789abcdef"));
 }
 
+/* --- what a provider found for the login --------------------------------- */
+
+static const char login[] = "HOME=/home/bob\0AUTHENTICATED=eve\0"
+			    "TCPREMOTEIP=6.6.6.6\0AUTHUSER=bob";
+
+static void
+the_login_s(void **state)
+{
+	const char *text;
+
+	(void)state;
+	message_put_bytes(
+	    &session.verdict, M_ENVIRONMENT, login, sizeof(login));
+	start("env");
+	text = hear();
+	assert_true(has(text, "HOME=/home/bob"));
+	assert_true(has(text, "AUTHUSER=bob"));
+	/* Ours win. */
+	assert_true(has(text, "AUTHENTICATED=bob"));
+	assert_true(has(text, "TCPREMOTEIP=192.0.2.1"));
+	assert_null(strstr(text, "6.6.6.6"));
+}
+
+/* Not before there is a login, and not what has no end. */
+static void
+the_login_s_that_is_none(void **state)
+{
+	(void)state;
+	message_put_bytes(
+	    &session.verdict, M_ENVIRONMENT, login, sizeof(login) - 1);
+	start("env");
+	assert_null(strstr(hear(), "/home/bob"));
+	relay_stop(&relay, SOON);
+	message_put_bytes(
+	    &session.verdict, M_ENVIRONMENT, login, sizeof(login));
+	session.mechanism = NULL;
+	start("env");
+	assert_null(strstr(hear(), "/home/bob"));
+}
+
 /* --- descriptors and signals --------------------------------------------- */
 
 static void
@@ -383,6 +423,8 @@ main(void)
 	    TEST(the_facts),
 	    TEST(the_facts_of_ipv6_and_tls),
 	    TEST(nothing_of_the_kind_leaks_through),
+	    TEST(the_login_s),
+	    TEST(the_login_s_that_is_none),
 	    TEST(it_has_three_descriptors),
 	    TEST(sigpipe_kills_it_as_it_should),
 	    TEST(a_conversation),

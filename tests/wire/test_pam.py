@@ -10,9 +10,11 @@ import time
 
 import pytest
 
+import listener as workshop
 from fakes import plain
 from harness import (
     BUILD, TOP, children, command_of, descendants, run, until)
+from listener import Listener, listening_socket
 
 HELPER = os.path.join(BUILD, 'lib', 'smtp-frontd', 'smtp-frontd-pam')
 GOOD = plain('alice', 'ecila')
@@ -280,6 +282,33 @@ def test_no_module(at, service):
     login(s, 'alice', 'ecila', '454 4.7.0 ')
     s.quit(status=75)
     assert 'Module is unknown' in reason(s, 'unavailable')
+
+
+def test_many_at_one_time(tried, backend, tmp_path):
+    """One keeper, whose workers are threads: no module knows of that."""
+    s = Listener({'auth_provider': f'pam:{tried("say=x")}',
+                  'keeper_workers': 8, 'backend': backend().address},
+                 sockets=[listening_socket()])
+    try:
+        clients = [s.session() for _ in range(8)]
+        for c in clients:
+            c.hello()
+        for _ in range(2):
+            for n, c in enumerate(clients):
+                c.line('AUTH PLAIN ' + plain(f'user{n}', 'wrong'))
+            for c in clients:
+                c.expect(DENIED)
+        for n, c in enumerate(clients):
+            c.line('AUTH PLAIN ' + plain(f'user{n}', f'{n}resu'))
+        for c in clients:
+            c.expect('235 ')
+        assert children(s.keeper(), alive=False) == []
+        for c in clients:
+            c.ask('QUIT', '221 ')
+            c.expect_end()
+        s.stop()
+    finally:
+        assert workshop.clean_up([s]) == []
 
 
 # --- pam_unix --------------------------------------------------------------
