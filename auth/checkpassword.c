@@ -60,21 +60,22 @@ static void
 put_end(struct environment *e, const char *end, bool v6, const char *addr,
     uint64_t port, const char *host)
 {
+	static const char *const families[] = {"TCP", "TCP6"};
 	char name[32], number[8] = "";
-	int i;
+	int i, count = v6 ? 2 : 1;
 
 	if (port > 0)
 		(void)snprintf(
 		    number, sizeof(number), "%u", (unsigned)(uint16_t)port);
-	for (i = 0; i <= v6; i++) {
-		(void)snprintf(name, sizeof(name), "TCP%s%sIP",
-		    i > 0 ? "6" : "", end);
+	for (i = 0; i < count; i++) {
+		(void)snprintf(
+		    name, sizeof(name), "%s%sIP", families[i], end);
 		put(e, name, addr);
-		(void)snprintf(name, sizeof(name), "TCP%s%sPORT",
-		    i > 0 ? "6" : "", end);
+		(void)snprintf(
+		    name, sizeof(name), "%s%sPORT", families[i], end);
 		put(e, name, number);
-		(void)snprintf(name, sizeof(name), "TCP%s%sHOST",
-		    i > 0 ? "6" : "", end);
+		(void)snprintf(
+		    name, sizeof(name), "%s%sHOST", families[i], end);
 		put(e, name, host);
 	}
 }

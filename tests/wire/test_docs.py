@@ -235,7 +235,7 @@ def test_environment_that_is_believed_is_the_manuals():
 
 def test_files_are_there():
     text = section('smtp-frontd.8', 'FILES')
-    makefile = read('Makefile')
+    makefile = read('Makefile').replace('\\\n', ' ')
     modules = re.search(r'^MODULES\s*=(.*)$', makefile, re.M).group(1).split()
     assert set(re.findall(r'(\S+)\.so\b', words(text))) - \
         {'../lib/smtp-frontd/*'} == set(modules)
