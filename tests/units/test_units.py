@@ -26,7 +26,9 @@ FILES = {
     'usr/local/sbin/smtp-frontd': 0o755,
     'usr/local/bin/smtp-frontd-passwd': 0o755,
     **{f'usr/local/lib/smtp-frontd/{name}.so': 0o644 for name in (
-        'systemd', 'tls', 'sasl-secret', 'auth-file', 'auth-http')},
+        'systemd', 'tls', 'sasl-secret', 'auth-file', 'auth-http',
+        'auth-checkpassword', 'auth-pam')},
+    'usr/local/lib/smtp-frontd/smtp-frontd-pam': 0o755,
     'usr/local/share/man/man8/smtp-frontd.8': 0o644,
     'usr/local/share/man/man5/smtp-frontd.conf.5': 0o644,
     'usr/local/share/man/man1/smtp-frontd-passwd.1': 0o644,
