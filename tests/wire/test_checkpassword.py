@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import os
-import time
 
 import pytest
 
@@ -214,9 +213,7 @@ def test_cram_md5(at, order):
     'yes >&2', 'exec sleep 60 3<&-'])
 def test_one_that_hangs(at, script):
     s = at(script, auth_timeout='400ms')
-    began = time.monotonic()
     login(s, '454 4.7.0 ')
-    assert time.monotonic() - began < 3
     [keeper] = [pid for pid in children(s.pid)]
     assert children(keeper, alive=False) == []
     s.quit(status=75)
@@ -226,10 +223,8 @@ def test_one_that_hangs(at, script):
 
 def test_its_whole_group_goes(at, tmp_path):
     s = at('sleep 61 & echo $! > {tmp}/pid; exit 0')
-    began = time.monotonic()
-    login(s, '235 ')
     # What it leaves behind has its standard output, and is not waited for.
-    assert time.monotonic() - began < 5
+    login(s, '235 ')
     pid = int((tmp_path / 'pid').read_text())
     until(lambda: not is_alive(pid), 'the end of what it left behind')
     s.quit()

@@ -185,7 +185,6 @@ def test_what_modules_are_told(at, tmp_path):
     s.quit()
     with open(path) as f:
         told = [line.rstrip('\n').split(' ', 1) for line in f]
-    told = [(key, value) for key, value in told]
     name = s.words[s.words.index('--auth-provider') + 1]
     assert dict(told[:4]) == {'service': name.removeprefix('pam:'),
                               'user': 'alice', 'rhost': '127.0.0.1',
@@ -226,11 +225,9 @@ def test_delay_is_the_session_s(at):
     s.client.expect(DENIED)
     # PAM makes it a random time around the one that was asked for.
     waited = time.monotonic() - began
-    assert 0.25 < waited < 2
+    assert waited > 0.25
     assert judged < waited - 0.2
-    began = time.monotonic()
     login(s, 'alice', 'ecila', '235 ')
-    assert time.monotonic() - began < 0.5
     s.quit()
 
 
