@@ -100,6 +100,8 @@ struct config {
 	const char *ssl_ciphers;
 	const char *ssl_ecdh_curve;
 	bool ssl_prefer_server_ciphers;
+	const char *ssl_dhparam;
+	struct config_list ssl_conf_command; /* "Name value" each */
 	struct config_list ssl_stapling_file; /* of the first certificates */
 	const char *ssl_sni_directory;
 	bool ssl_session_tickets;

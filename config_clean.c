@@ -200,6 +200,19 @@ config_clean_protocols(const char **text)
 	return is_sound ? NULL : "must hold TLSv1.2 or TLSv1.3";
 }
 
+/* What OpenSSL makes of it is seen when TLS is made ready. */
+const char *
+config_clean_command(const char **text)
+{
+	size_t name = strcspn(*text, " ");
+
+	if (name == 0 || (*text)[name] == '\0')
+		return "must be a command and its value, as \"Options KTLS\"";
+	if (strncmp(*text, "CipherString ", name + 1) == 0)
+		return "has no CipherString here: there is ssl_ciphers";
+	return NULL;
+}
+
 static bool
 has_blank(const char *text)
 {

@@ -123,6 +123,7 @@ const char *config_clean_network(const char **text);
 const char *config_clean_backend(const char **text);
 const char *config_clean_resolver(const char **text);
 const char *config_clean_proxy_name(const char **text);
+const char *config_clean_command(const char **text);
 const char *config_clean_protocols(const char **text);
 const char *config_clean_provider(const char **text);
 const char *config_clean_auth_http(const char **text);

@@ -107,6 +107,7 @@ allow_files(const struct config *conf)
 	sandbox_allow(conf->ssl_client_certificate);
 	sandbox_allow(conf->ssl_trusted_certificate);
 	sandbox_allow(conf->ssl_crl);
+	sandbox_allow(conf->ssl_dhparam);
 	if (conf->proxy_ssl == CONFIG_PROXY_SSL_OFF &&
 	    conf->auth_provider[0] == '\0')
 		return;

@@ -73,7 +73,11 @@ struct tls_settings {
 	const char *ciphers;   /* OpenSSL's list for TLS 1.2 */
 	const char *ecdh_curve; /* "auto" or a list as X25519:prime256v1 */
 	bool prefer_server_ciphers;
+	/* Commands of OpenSSL's configuration, "Name value" each. */
+	char *const *commands;
+	size_t command_count;
 	/* A server's alone. */
+	const char *dhparam; /* PEM file; without it there is no DHE */
 	bool names; /* the keyring has other certificates for some names */
 	enum tls_verify verify;
 	unsigned verify_depth;

@@ -69,11 +69,13 @@ is_certificate_verify(
 
 /*
  * RFC 5246 section 7.4.3 and RFC 8422 section 5.4: both sides' random octets,
- * then ServerECDHParams, that is a named curve (3), its number, and a point,
- * which has the size that points have on that curve.
+ * and behind them the server's parameters.
  */
+#define RANDOMS 64
+
+/* ServerECDHParams: a named curve (3), its number, a point of that curve. */
 static bool
-is_key_exchange(const unsigned char *data, size_t len)
+is_curve(const unsigned char *params, size_t len)
 {
 	static const struct {
 		unsigned curve;
@@ -83,15 +85,42 @@ is_key_exchange(const unsigned char *data, size_t len)
 	    {26, 65}, {27, 97}, {28, 129}, /* Brainpool's */
 	    {29, 32}, {30, 56} /* X25519, X448 */
 	};
-	const unsigned char *params = data + 64;
 	size_t i;
 
-	if (len < 64 + 4 || params[0] != 3 || len != 64u + 4 + params[3])
+	if (len < 4 || params[0] != 3 || len != 4u + params[3])
 		return false;
 	for (i = 0; i < sizeof(curves) / sizeof(curves[0]); i++)
 		if (curves[i].curve == (params[1] * 256u + params[2]))
 			return curves[i].point == params[3];
 	return false;
+}
+
+/* ServerDHParams: prime, generator and public value, each with its length. */
+static bool
+is_dh(const unsigned char *params, size_t len)
+{
+	size_t i, n[3];
+
+	for (i = 0; i < 3; i++) {
+		if (len < 2)
+			return false;
+		n[i] = (size_t)params[0] << 8 | params[1];
+		if (n[i] == 0 || n[i] > len - 2)
+			return false;
+		params += 2 + n[i];
+		len -= 2 + n[i];
+	}
+	/* 1024 to 8192 bits, and nothing greater than the prime. */
+	return len == 0 && n[0] >= 128 && n[0] <= 1024 && n[1] <= n[0] &&
+	    n[2] <= n[0];
+}
+
+static bool
+is_key_exchange(const unsigned char *data, size_t len)
+{
+	return len > RANDOMS &&
+	    (is_curve(data + RANDOMS, len - RANDOMS) ||
+		is_dh(data + RANDOMS, len - RANDOMS));
 }
 
 /* A handshake's message: its type, its length in 3 octets (RFC 5246 7.4). */

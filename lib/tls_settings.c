@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
 
 #include "lib/tls_settings.h"
 
@@ -16,16 +17,25 @@
 
 #define CIPHERS "HIGH:!aNULL:!MD5"
 
+static bool
+is_set(const char *setting)
+{
+	return setting != NULL && setting[0] != '\0';
+}
+
 /*
  * What no directive can turn on. The keeper signs, it does not decrypt: without
  * RSA key exchange a key that only signs is enough, and there is no padding
- * oracle. DHE needs parameters that we do not have, and the keeper knows only
- * curves. And to a client, a server without a certificate is one that verified.
+ * oracle. DHE needs parameters. And to a client, a server without a certificate
+ * is one that verified.
  */
-static const char *const never[] = {
-    [TLS_ROLE_SERVER] = ":!kRSA:!kDHE",
-    [TLS_ROLE_CLIENT] = ":!aNULL:!eNULL",
-};
+static const char *
+never(const struct tls_settings *settings)
+{
+	if (settings->role == TLS_ROLE_CLIENT)
+		return ":!aNULL:!eNULL";
+	return is_set(settings->dhparam) ? ":!kRSA" : ":!kRSA:!kDHE";
+}
 
 /* How a role's directives begin, for the errors. */
 static const char *const prefixes[] = {
@@ -87,12 +97,6 @@ tls_settings_explain(char *text, size_t size, const char *otherwise)
 			(void)snprintf(text, size, "%s", reason);
 	}
 	ERR_clear_error();
-}
-
-static bool
-is_set(const char *setting)
-{
-	return setting != NULL && setting[0] != '\0';
 }
 
 /* Takes nginx's next word for a protocol: its bit, 0 at the end, or -1. */
@@ -162,7 +166,7 @@ set_ciphers(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 
 	n = snprintf(list, sizeof(list), "%s%s",
 	    is_set(settings->ciphers) ? settings->ciphers : CIPHERS,
-	    never[settings->role]);
+	    never(settings));
 	if (n < 0 || (size_t)n >= sizeof(list) ||
 	    SSL_CTX_set_cipher_list(ctx, list) != 1) {
 		ERR_clear_error();
@@ -171,15 +175,18 @@ set_ciphers(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 		    prefixes[settings->role],
 		    settings->role == TLS_ROLE_CLIENT
 			? "used"
-			: "served (RSA and DHE key exchange cannot)");
+			: "served (RSA key exchange cannot; DHE needs "
+			  "ssl_dhparam)");
 		return -1;
 	}
 	return 0;
 }
 
 static int
-set_curves(SSL_CTX *ctx, const char *curves, char *err)
+set_curves(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 {
+	const char *curves = settings->ecdh_curve;
+
 	if (!is_set(curves) || strcmp(curves, "auto") == 0 ||
 	    SSL_CTX_set1_curves_list(ctx, curves) == 1)
 		return 0;
@@ -189,12 +196,96 @@ set_curves(SSL_CTX *ctx, const char *curves, char *err)
 	return -1;
 }
 
+/* Finite-field Diffie-Hellman, for what speaks no curves (RFC 7919 warns). */
+static int
+set_dhparam(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
+{
+	EVP_PKEY *params = NULL;
+	BIO *bio;
+
+	if (!is_set(settings->dhparam))
+		return 0;
+	bio = BIO_new_file(settings->dhparam, "r");
+	if (bio != NULL)
+		params = PEM_read_bio_Parameters(bio, NULL);
+	BIO_free(bio);
+	if (params != NULL && EVP_PKEY_is_a(params, "DH") &&
+	    SSL_CTX_set0_tmp_dh_pkey(ctx, params) == 1)
+		return 0;
+	EVP_PKEY_free(params);
+	ERR_clear_error();
+	(void)snprintf(err, TLS_ERROR_SIZE,
+	    "ssl_dhparam %s: cannot be read, or no parameters that are long "
+	    "enough",
+	    settings->dhparam);
+	return -1;
+}
+
+/*
+ * A command "Name value" into its two parts; false where it is none. Ciphers
+ * have a directive of their own, which keeps those out that cannot be served.
+ */
+static bool
+split_command(const char *command, char *name, size_t size, const char **value)
+{
+	size_t len = strcspn(command, " ");
+
+	if (len == 0 || len >= size || command[len] == '\0')
+		return false;
+	memcpy(name, command, len);
+	name[len] = '\0';
+	*value = command + len + strspn(command + len, " ");
+	return strcmp(name, "CipherString") != 0;
+}
+
+static int
+set_commands(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
+{
+	SSL_CONF_CTX *conf = NULL;
+	const char *value;
+	char name[64];
+	size_t i;
+
+	if (settings->command_count == 0)
+		return 0;
+	conf = SSL_CONF_CTX_new();
+	if (conf != NULL) {
+		(void)SSL_CONF_CTX_set_flags(conf,
+		    SSL_CONF_FLAG_FILE |
+			(settings->role == TLS_ROLE_CLIENT
+				? SSL_CONF_FLAG_CLIENT
+				: SSL_CONF_FLAG_SERVER));
+		SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
+	}
+	for (i = 0; i < settings->command_count; i++)
+		if (conf == NULL ||
+		    !split_command(settings->commands[i], name, sizeof(name),
+			&value) ||
+		    SSL_CONF_cmd(conf, name, value) <= 0)
+			break;
+	if (conf != NULL && i == settings->command_count &&
+	    SSL_CONF_CTX_finish(conf) == 1) {
+		SSL_CONF_CTX_free(conf);
+		return 0;
+	}
+	SSL_CONF_CTX_free(conf);
+	ERR_clear_error();
+	(void)snprintf(err, TLS_ERROR_SIZE,
+	    "ssl_conf_command: OpenSSL does not take \"%.160s\"",
+	    i < settings->command_count ? settings->commands[i] : "");
+	return -1;
+}
+
 int
 tls_settings_apply(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 {
-	return set_protocols(ctx, settings, err) == -1 ||
-		       set_ciphers(ctx, settings, err) == -1 ||
-		       set_curves(ctx, settings->ecdh_curve, err) == -1
-		   ? -1
-		   : 0;
+	static int (*const parts[])(SSL_CTX *ctx,
+	    const struct tls_settings *settings, char *err) = {
+	    set_protocols, set_ciphers, set_curves, set_dhparam, set_commands};
+	size_t i;
+
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (parts[i](ctx, settings, err) == -1)
+			return -1;
+	return 0;
 }
