@@ -209,7 +209,9 @@ set_dhparam(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 	if (bio != NULL)
 		params = PEM_read_bio_Parameters(bio, NULL);
 	BIO_free(bio);
-	if (params != NULL && EVP_PKEY_is_a(params, "DH") &&
+	/* DHX: what "openssl dhparam -dsaparam" makes. */
+	if (params != NULL &&
+	    (EVP_PKEY_is_a(params, "DH") || EVP_PKEY_is_a(params, "DHX")) &&
 	    SSL_CTX_set0_tmp_dh_pkey(ctx, params) == 1)
 		return 0;
 	EVP_PKEY_free(params);
