@@ -155,6 +155,7 @@ $(B)/obj/%.o: %.c
 UNIT = \
 	auth \
 	auth-http \
+	backend-tls \
 	children \
 	config \
 	conn \
@@ -190,6 +191,7 @@ t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)
 t-tls-client  = $(tls_SRC) $(tls_LIBS)
+t-backend-tls = backend_tls keyring auth lib/conn lib/dns lib/dns_tlsa lib/message lib/module lib/text lib/tls_load -lcares
 t-peer        = peer lib/text
 t-relay       = relay lib/message lib/sandbox lib/text
 t-upstream    = upstream lib/conn lib/message lib/text

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@
 
 #include "lib/clock.h"
 #include "lib/dns.h"
+#include "lib/dns_tlsa.h"
 
 enum how {
 	SAYS, /* a record: `data` */
@@ -104,6 +106,10 @@ static const struct row rows[] = {
     {"six.example", ns_t_a, SAYS, "192.0.2.66", 0},
     {"gone.example", ns_t_a, CODE, NULL, ns_r_nxdomain},
     {"gone.example", ns_t_aaaa, CODE, NULL, ns_r_nxdomain},
+    {"_25._tcp.mail.example", 52, RAW, "\3\1\1ab", 5},
+    {"_25._tcp.bogus.example", 52, CODE, NULL, ns_r_servfail},
+    {"_25._tcp.mute.example", 52, SILENCE, NULL, 0},
+    {"_25._tcp.broken.example", 52, CUT, NULL, 0},
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -113,6 +119,7 @@ static struct {
 	pthread_t thread;
 	char address[32]; /* for dns_new() */
 	unsigned questions; /* read after the look-up that asked them */
+	bool authentic; /* tells who asks for it that it has validated */
 } server;
 
 struct packet {
@@ -196,6 +203,7 @@ answer(struct packet *p)
 	char name[256];
 	int type = read_question(p, name, sizeof(name));
 	unsigned char rcode = ns_r_nxdomain, count = 0;
+	const unsigned char ad = server.authentic ? p->at[3] & 0x20 : 0;
 	size_t i;
 
 	for (i = 0; i < ROWS; i++) {
@@ -219,7 +227,7 @@ answer(struct packet *p)
 		}
 	}
 	p->at[2] = 0x81;
-	p->at[3] = 0x80 | rcode;
+	p->at[3] = 0x80 | ad | rcode;
 	memcpy(p->at + 4, "\0\1\0\0\0\0\0\0", 8);
 	p->at[7] = count;
 	return true;
@@ -594,6 +602,172 @@ asks_again(void **state)
 	dns_free(d);
 }
 
+/* --- TLSA ---------------------------------------------------------------- */
+
+/* An answer to _25._tcp.a. for TLSA, with `n` records behind. */
+#define HEAD(flags, n)                                                  \
+	"\x12\x34" flags "\0\1\0" n "\0\0\0\0"                            \
+	"\3_25\4_tcp\1a\0\0\x34\0\1"
+#define OWNER	"\xc0\x0c"
+#define TLSA(n) OWNER "\0\x34\0\1\0\0\0\x3c\0" n
+#define ALIAS	OWNER "\0\5\0\1\0\0\0\x3c\0\4\1b\xc0\x18"
+
+/* Where the next octet is nobody's, for who reads on. */
+static int
+parse(const char *bytes, size_t len, struct tls_tlsa *records)
+{
+	unsigned char *copy = malloc(len > 0 ? len : 1);
+	int n;
+
+	assert_non_null(copy);
+	memcpy(copy, bytes, len);
+	n = dns_tlsa_parse(copy, len, records);
+	free(copy);
+	return n;
+}
+
+static void
+reads_tlsa_records(void **state)
+{
+	static const char answer[] = HEAD("\x81\xa0", "\3") ALIAS
+	    TLSA("\5") "\3\1\1ab" TLSA("\4") "\2\0\2z";
+	struct tls_tlsa records[DNS_MAX_TLSA];
+
+	(void)state;
+	assert_int_equal(parse(answer, sizeof(answer) - 1, records), 2);
+	assert_int_equal(records[0].usage, 3);
+	assert_int_equal(records[0].selector, 1);
+	assert_int_equal(records[0].matching, 1);
+	assert_int_equal(records[0].len, 2);
+	assert_memory_equal(records[0].data, "ab", 2);
+	assert_int_equal(records[1].usage, 2);
+	assert_int_equal(records[1].len, 1);
+	/* No such name, and nothing in an answer, are answers. */
+	assert_int_equal(parse(HEAD("\x81\xa3", "\0"),
+			     sizeof(HEAD("\x81\xa3", "\0")) - 1, records),
+	    0);
+}
+
+static void
+reads_no_half_answers(void **state)
+{
+	static const char answer[] =
+	    HEAD("\x81\xa0", "\2") ALIAS TLSA("\5") "\3\1\1ab";
+	static const char *const flags[] = {"\x01\x20", "\x83\xa0",
+	    "\x81\xa2", "\x81\xa5"};
+	struct tls_tlsa records[DNS_MAX_TLSA];
+	char copy[sizeof(answer)];
+	size_t i;
+
+	(void)state;
+	assert_int_equal(parse(answer, sizeof(answer) - 1, records), 1);
+	for (i = 0; i < sizeof(answer) - 1; i++)
+		assert_int_equal(parse(answer, i, records), -1);
+	/* A question, one cut short, two that say that they cannot. */
+	for (i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		memcpy(copy, answer, sizeof(copy));
+		memcpy(copy + 2, flags[i], 2);
+		assert_int_equal(
+		    parse(copy, sizeof(answer) - 1, records), -1);
+	}
+	/* A label of a kind that there is none of. */
+	memcpy(copy, answer, sizeof(copy));
+	copy[12] = (char)0x83;
+	assert_int_equal(parse(copy, sizeof(answer) - 1, records), -1);
+	/* More records are promised than there are. */
+	memcpy(copy, answer, sizeof(copy));
+	copy[6] = (char)0xff;
+	assert_int_equal(parse(copy, sizeof(answer) - 1, records), -1);
+}
+
+static void
+keeps_useful_tlsa_records(void **state)
+{
+	static const char head[] = HEAD("\x81\xa0", "\x14");
+	static const char one[] = TLSA("\4") "\3\1\1a";
+	static const char empty[] = TLSA("\3") "\3\1\1";
+	struct tls_tlsa records[DNS_MAX_TLSA];
+	char answer[2048];
+	size_t i, len = sizeof(head) - 1;
+
+	(void)state;
+	memcpy(answer, head, len);
+	/* One without data, one that is too long, and 18 more. */
+	memcpy(answer + len, empty, sizeof(empty) - 1);
+	len += sizeof(empty) - 1;
+	memcpy(answer + len, one, 10);
+	answer[len + 10] = (TLS_MAX_TLSA + 4) >> 8;
+	answer[len + 11] = (TLS_MAX_TLSA + 4) & 0xff;
+	memset(answer + len + 12, 3, TLS_MAX_TLSA + 4);
+	len += 12 + TLS_MAX_TLSA + 4;
+	for (i = 0; i < 18; i++, len += sizeof(one) - 1)
+		memcpy(answer + len, one, sizeof(one) - 1);
+	assert_int_equal(parse(answer, len, records), DNS_MAX_TLSA);
+	for (i = 0; i < DNS_MAX_TLSA; i++)
+		assert_int_equal(records[i].len, 1);
+}
+
+static void
+trusts_no_resolver_elsewhere(void **state)
+{
+	static const char *const lists[] = {"192.0.2.1", "127.0.0.1 192.0.2.1",
+	    "[2001:db8::1]:53", "::1 2001:db8::1"};
+	struct tls_tlsa records[DNS_MAX_TLSA];
+	size_t i, count;
+	struct dns *d;
+
+	(void)state;
+	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		d = dns_new(lists[i], clock_in(1000));
+		assert_int_equal(
+		    dns_tlsa_find(d, "mail.example", 25, records, &count),
+		    DNS_TLSA_NOT_TRUSTED);
+		dns_free(d);
+	}
+}
+
+static enum dns_tlsa
+find_records(const char *host, struct tls_tlsa *records, size_t *count)
+{
+	struct dns *d = dns_new(server.address, clock_in(300));
+	enum dns_tlsa r = dns_tlsa_find(d, host, 25, records, count);
+
+	dns_free(d);
+	return r;
+}
+
+static void
+needs_a_validated_answer(void **state)
+{
+	static const char long_label[] =
+	    "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
+	    "abcdefghijkl.example"; /* 64 */
+	struct tls_tlsa records[DNS_MAX_TLSA];
+	size_t count = 99;
+
+	(void)state;
+	assert_int_equal(find_records("mail.example", records, &count),
+	    DNS_TLSA_NONE);
+	server.authentic = true;
+	assert_int_equal(find_records("none.example", records, &count),
+	    DNS_TLSA_NONE);
+	assert_int_equal(
+	    find_records(long_label, records, &count), DNS_TLSA_NONE);
+	assert_int_equal(find_records("bogus.example", records, &count),
+	    DNS_TLSA_FAILED);
+	assert_int_equal(find_records("mute.example", records, &count),
+	    DNS_TLSA_FAILED);
+	assert_int_equal(find_records("broken.example", records, &count),
+	    DNS_TLSA_FAILED);
+	assert_int_equal(count, 99);
+	assert_int_equal(find_records("mail.example.", records, &count),
+	    DNS_TLSA_FOUND);
+	server.authentic = false;
+	assert_int_equal(count, 1);
+	assert_int_equal(records[0].usage, 3);
+	assert_memory_equal(records[0].data, "ab", 2);
+}
+
 int
 main(void)
 {
@@ -614,6 +788,11 @@ main(void)
 	    cmocka_unit_test(hears_the_hosts_file),
 	    cmocka_unit_test(has_no_addresses),
 	    cmocka_unit_test(asks_again),
+	    cmocka_unit_test(reads_tlsa_records),
+	    cmocka_unit_test(reads_no_half_answers),
+	    cmocka_unit_test(keeps_useful_tlsa_records),
+	    cmocka_unit_test(trusts_no_resolver_elsewhere),
+	    cmocka_unit_test(needs_a_validated_answer),
 	};
 
 	return cmocka_run_group_tests(tests, start_server, stop_server);

@@ -245,9 +245,10 @@ static int
 keys_certificates(const struct tls_keys *keys, const char *name, unsigned key,
     struct tls_chain *chain, char *err)
 {
-	(void)keys, (void)err;
+	(void)err;
 	assert_string_equal(name, "");
-	memcpy(chain->bytes, "\0\0\1c", 4);
+	memcpy(chain->bytes,
+	    (const char *)keys == key_sets ? "\0\0\1c" : "\0\0\1b", 4);
 	chain->len = 4;
 	chain->staple_len = 0;
 	return key == 0;
@@ -977,6 +978,51 @@ refused_signatures_count(void **state)
 	assert_int_equal(ask_signature(), ANSWER_FAILURE);
 }
 
+/* --- keys for backends --------------------------------------------------- */
+
+static enum message_type
+ask_as_client(enum message_type type)
+{
+	message_init(&m, type);
+	message_put(&m, M_ROLE, "client");
+	message_put_number(&m, M_KEY, 0);
+	message_put_number(&m, M_SCHEME, TLS_ED25519);
+	message_put_bytes(&m, M_DATA, "data", 4);
+	return ask();
+}
+
+static void
+keys_for_backends_are_others(void **state)
+{
+	static char *paths[] = {"x"};
+	size_t len;
+	int i;
+
+	(void)state;
+	conf.proxy_ssl_certificate = (struct config_list){paths, 1};
+	conf.proxy_ssl_certificate_key = (struct config_list){paths, 1};
+	start();
+	assert_int_equal(
+	    ask_as_client(ASK_CERTIFICATES), ANSWER_CERTIFICATES);
+	assert_memory_equal(
+	    message_get_bytes(&m, M_CHAIN, &len), "\0\0\1b", 4);
+	/* Each role's signatures are counted by themselves. */
+	for (i = 0; i < 16; i++)
+		assert_int_equal(
+		    ask_as_client(ASK_SIGNATURE), ANSWER_SIGNATURE);
+	assert_int_equal(ask_as_client(ASK_SIGNATURE), ANSWER_FAILURE);
+	assert_int_equal(ask_signature(), ANSWER_SIGNATURE);
+}
+
+static void
+no_keys_for_backends(void **state)
+{
+	(void)state;
+	start();
+	assert_int_equal(ask_as_client(ASK_SIGNATURE), ANSWER_FAILURE);
+	assert_int_equal(ask_signature(), ANSWER_SIGNATURE);
+}
+
 /* --- its end ------------------------------------------------------------- */
 
 static void
@@ -1192,6 +1238,8 @@ main(void)
 	    TEST(certificates),
 	    TEST(signatures_are_bounded),
 	    TEST(refused_signatures_count),
+	    TEST(keys_for_backends_are_others),
+	    TEST(no_keys_for_backends),
 	    TEST(what_is_no_question_ends_it),
 	    TEST(malformed_packets_end_it),
 	    TEST(it_goes_with_its_session),

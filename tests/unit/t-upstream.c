@@ -885,6 +885,88 @@ leaving(void **state)
 	upstream_leave(&up);
 }
 
+/* --- STARTTLS ------------------------------------------------------------ */
+
+static int secured;
+
+static int
+make_secure(void *arg)
+{
+	secured++;
+	(void)snprintf(up.reason, sizeof(up.reason), "TLS: not today");
+	return *(int *)arg;
+}
+
+#define OFFER "250-backend.example\r\n250-STARTTLS\r\n250 XCLIENT ADDR\r\n"
+
+static void
+starttls_comes_first(void **state)
+{
+	static const struct step steps[] = {{NULL, GREETING},
+	    {"EHLO front.example\r\n", OFFER}, {"STARTTLS\r\n", "220 go\r\n"},
+	    /* What was offered before is not offered now. */
+	    {"EHLO client.example\r\n", EHLO_OK}};
+	int result = 0;
+
+	(void)state;
+	secured = 0;
+	up.secure = make_secure;
+	up.secure_arg = &result;
+	EXPECT_READY(steps);
+	assert_int_equal(secured, 1);
+	/* Where nobody asks for it, it is an offer like others. */
+	up.secure = NULL;
+	assert_int_equal(run(steps + 1, 0), UPSTREAM_FAILED);
+	assert_int_equal(secured, 1);
+}
+
+/* Nothing more is said to who has no TLS for us. */
+static void
+no_way_without_starttls(void **state)
+{
+	static const struct {
+		const char *ehlo, *answer;
+		int result;
+		enum upstream_result r;
+		const char *reason;
+	} rows[] = {
+	    {EHLO_OK, "", 0, UPSTREAM_FAILED,
+		"STARTTLS: the backend does not offer it"},
+	    {"250-STARTTLS\r\n250 x\r\n", "", 0, UPSTREAM_FAILED,
+		"STARTTLS: the backend does not offer it"},
+	    {OFFER, "454 4.7.0 no\r\n", 0, UPSTREAM_REFUSED,
+		"STARTTLS: 454 4.7.0 no"},
+	    {OFFER, "354 go\r\n", 0, UPSTREAM_REFUSED, "STARTTLS: 354 go"},
+	    {OFFER, "220 go\r\n250 sure\r\n", 0, UPSTREAM_FAILED,
+		"STARTTLS: it says more than it was asked"},
+	    {OFFER, "220 go\r\n\x16", 0, UPSTREAM_FAILED,
+		"STARTTLS: it says more than it was asked"},
+	    {OFFER, "220 go\r\n", -1, UPSTREAM_FAILED, "TLS: not today"},
+	};
+	struct step steps[] = {{NULL, GREETING},
+	    {"EHLO front.example\r\n", NULL}, {"STARTTLS\r\n", NULL}};
+	int result;
+	size_t i;
+
+	(void)state;
+	up.secure = make_secure;
+	up.secure_arg = &result;
+	for (i = 0; i < LENGTH(rows); i++) {
+		secured = 0;
+		result = rows[i].result;
+		steps[1].say = rows[i].ehlo;
+		steps[2].say = rows[i].answer;
+		server.stays = true;
+		assert_int_equal(
+		    run(steps, rows[i].answer[0] != '\0' ? 3 : 2), rows[i].r);
+		assert_string_equal(up.reason, rows[i].reason);
+		assert_string_equal(up.words, "");
+		assert_int_equal(secured, rows[i].result != 0);
+		assert_null(memmem(server.heard, server.heard_len, "XCLIENT",
+		    strlen("XCLIENT")));
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, set_up)
 
 int
@@ -920,6 +1002,8 @@ main(void)
 	    TEST(a_server_that_leaves_in_the_envelope),
 	    TEST(a_long_envelope),
 	    TEST(leaving),
+	    TEST(starttls_comes_first),
+	    TEST(no_way_without_starttls),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);
