@@ -3,6 +3,7 @@ whose backend cannot."""
 
 import hashlib
 import re
+import signal
 import ssl
 import subprocess
 
@@ -11,6 +12,7 @@ import pytest
 from authority import Authority
 from fakes import A, CLOSE, SILENCE, TLSA, plain, swallow
 from harness import run
+from listener import Listener, clean_up, listening_socket
 
 HOST = 'mail.backend.example'
 GOOD = plain('alice', 'wonderland')
@@ -651,3 +653,130 @@ def test_resolver_elsewhere_is_not_trusted():
                '--resolver', '127.0.0.1 192.0.2.1', '--proxy-ssl-dane', 'on',
                '--check')
     assert done.returncode == 78 and 'not authenticated' in done.err
+
+
+# --- a listener, which has it all ready before it forks ---------------------
+
+@pytest.fixture
+def serve(servers, users):
+    running = []
+
+    def start(args=(), **kw):
+        ls = Listener({'auth_provider': users, **kw},
+                      sockets=[listening_socket()], args=args)
+        running.append(ls)
+        return ls
+    yield start
+    complaints = clean_up(running)
+    if complaints:
+        pytest.fail('\n'.join(complaints))
+
+
+def log_in(c, reply):
+    c.greeting()
+    c.hello()
+    c.ask('AUTH PLAIN ' + GOOD, reply)
+    if reply == '235 ':
+        c.ask('QUIT', '221 ')
+    c.expect_end()
+    c.close()
+
+
+def test_listener(serve, secure, good, own, authority):
+    """Sessions verify by files that they open themselves, and show a
+    certificate whose key only the keeper has."""
+    b = secure('starttls', demanding(good, authority, ssl.TLSVersion.TLSv1_3))
+    ls = serve(backend=b.address, proxy_ssl='starttls', proxy_ssl_verify='on',
+               proxy_ssl_name=HOST,
+               proxy_ssl_trusted_certificate=authority.directory,
+               proxy_ssl_certificate=own[False][0],
+               proxy_ssl_certificate_key=own[False][1])
+    for i in range(1, 4):
+        log_in(ls.connect(), '235 ')
+        assert ls.await_event('upstream', i)['verified'] == 'pkix'
+    ls.stop()
+
+
+def test_listener_reload(serve, secure, good, authority, stranger, tmp_path):
+    """Whom to trust is read anew; what is no good changes nothing."""
+    b = secure('on', context(good))
+    trusted, config = tmp_path / 'trusted', tmp_path / 'conf'
+    config.write_text(f'SMTP_PROXY_SSL_TRUSTED_CERTIFICATE={trusted}\n')
+
+    def trust(a):
+        trusted.write_bytes(open(a.certificate, 'rb').read())
+
+    def reload(count, result):
+        ls.signal(signal.SIGHUP)
+        assert ls.await_event('reload', count)['result'] == result
+    trust(authority)
+    ls = serve(backend=b.address, proxy_ssl='on', proxy_ssl_verify='on',
+               proxy_ssl_name=HOST, args=['--config', str(config)])
+    log_in(ls.connect(), '235 ')
+    trust(stranger)
+    log_in(ls.connect(), '235 ')
+    reload(1, 'ok')
+    log_in(ls.connect(), AWAY)
+    trusted.write_text('nothing')
+    reload(2, 'failed')
+    assert 'proxy_ssl_trusted_certificate' in \
+        ls.await_event('tls', result='failed')['reason']
+    log_in(ls.connect(), AWAY)
+    # A directory that the rules of earlier sessions do not know.
+    config.write_text(
+        f'SMTP_PROXY_SSL_TRUSTED_CERTIFICATE={authority.directory}\n')
+    reload(3, 'ok')
+    log_in(ls.connect(), '235 ')
+    ls.stop()
+
+
+def test_listener_does_not_start_without_its_certificate(serve, own, good):
+    ls = serve(backend='127.0.0.1:1', proxy_ssl='on',
+               proxy_ssl_certificate=own[False][0],
+               proxy_ssl_certificate_key=good[1])
+    assert ls.wait() not in (0, None)
+    assert 'does not belong' in ls.log.text
+
+
+# --- what --check says -----------------------------------------------------
+
+FAR, NEAR = 'mail.example:25', '127.0.0.1:25'
+CLEAR, UNSEEN = 'passwords go to another host in the clear', 'taken for'
+
+
+@pytest.mark.parametrize('words, warning', [
+    (['--backend', FAR, '--proxy-smtp-auth', 'on'], CLEAR),
+    (['--backend', FAR, '--proxy-smtp-auth', 'on', '--proxy-ssl', 'on'], None),
+    (['--backend', NEAR, '--proxy-smtp-auth', 'on'], None),
+    (['--backend', 'unix:/x', '--proxy-smtp-auth', 'on'], None),
+    (['--backend', NEAR, '--backend', FAR, '--proxy-smtp-auth', 'on'], CLEAR),
+    (['--backend', FAR, '--proxy-ssl', 'starttls', '--proxy-ssl-verify',
+      'off'], UNSEEN),
+    (['--backend', FAR, '--proxy-ssl', 'starttls'], None),
+    (['--backend', 'localhost:25', '--backend', '[::1]:25', '--proxy-ssl',
+      'on', '--proxy-ssl-verify', 'off'], None)])
+def test_warnings(words, warning, users):
+    said = run('--auth-provider', users, '--starttls', 'off', *words,
+               '--check').out
+    for text in (CLEAR, UNSEEN):
+        assert (text in said) == (text == warning), said
+
+
+@pytest.mark.parametrize('words, reason', [
+    (['--proxy-ssl-certificate', '/x'], 'must be as many files'),
+    (['--proxy-ssl-name', 'a b'], 'must be a host name'),
+    (['--proxy-ssl', 'yes'], 'must be off, on or starttls'),
+    (['--proxy-ssl-protocols', 'TLSv1'], 'must hold'),
+    (['--proxy-ssl-dane', 'on', '--resolver', '[2001:db8::1]:53'],
+     'needs a resolver on this host')])
+def test_directives_that_are_no_good(words, reason):
+    done = run('--backend', NEAR, '--auth-provider', 'file:/x', *words,
+               '--check')
+    assert done.returncode in (64, 78) and reason in done.err
+
+
+@pytest.mark.parametrize('resolver', ['system', '127.0.0.1', '[::1]:53 ::1'])
+def test_dane_with_a_resolver_on_this_host(resolver, users):
+    done = run('--backend', NEAR, '--auth-provider', users, '--resolver',
+               resolver, '--proxy-ssl-dane', 'on', '--check')
+    assert done.returncode == 0, done.err
