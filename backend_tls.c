@@ -24,7 +24,9 @@ struct records {
 static int
 fail(char *err, const char *why)
 {
-	(void)snprintf(err, BACKEND_ERROR_SIZE, "TLS: %s", why);
+	const int room = BACKEND_ERROR_SIZE - (int)sizeof("TLS: ");
+
+	(void)snprintf(err, BACKEND_ERROR_SIZE, "TLS: %.*s", room, why);
 	return -1;
 }
 
