@@ -1,10 +1,13 @@
 /*
  * An HTTP auth server as nginx's mail proxy asks it: everybody is let in, and
- * sent to one backend.
+ * sent to one backend. A connection stays open for who asks by HTTP/1.1, as
+ * with the servers that people have.
  *
  *	authd BACKEND-PORT
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,44 +15,58 @@
 
 #include "net.h"
 
-/* Reads a request's head. False: none came. */
+static char answer[256];
+static size_t answer_len;
+
+/* Answers one request. False: the connection is over. */
 static bool
-read_request(int fd)
+serve_one(int fd)
 {
 	char head[8192];
 	size_t have = 0;
 	ssize_t n;
 
-	while (have < sizeof(head)) {
+	do {
+		if (have == sizeof(head))
+			return false;
 		n = recv(fd, head + have, sizeof(head) - have, 0);
 		if (n <= 0)
 			return false;
 		have += (size_t)n;
-		if (memmem(head, have, "\r\n\r\n", 4) != NULL)
-			return true;
-	}
-	return false;
+	} while (memmem(head, have, "\r\n\r\n", 4) == NULL);
+	return net_send(fd, answer, answer_len) &&
+	       memmem(head, have, " HTTP/1.1\r\n", 11) != NULL;
+}
+
+static void *
+serve(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+
+	while (serve_one(fd))
+		;
+	(void)close(fd);
+	return NULL;
 }
 
 int
 main(int argc, char **argv)
 {
-	int fd, listener, len;
-	char answer[256];
+	pthread_t thread;
+	int fd, listener;
 
 	if (argc != 2)
 		net_die("usage: authd PORT");
-	len = snprintf(answer, sizeof(answer),
-	    "HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: 127.0.0.1\r\n"
+	answer_len = (size_t)snprintf(answer, sizeof(answer),
+	    "HTTP/1.1 200 OK\r\nAuth-Status: OK\r\nAuth-Server: 127.0.0.1\r\n"
 	    "Auth-Port: %u\r\nContent-Length: 0\r\n\r\n",
 	    (unsigned)net_number(argv[1], 65535));
 	listener = net_announce();
 	for (;;) {
 		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-		if (fd == -1)
+		if (fd == -1 || pthread_create(&thread, NULL, serve,
+				    (void *)(intptr_t)fd) != 0)
 			net_die("accept");
-		if (read_request(fd))
-			(void)net_send(fd, answer, (size_t)len);
-		(void)close(fd);
+		(void)pthread_detach(thread);
 	}
 }

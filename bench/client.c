@@ -2,13 +2,14 @@
  * A mail client with a stopwatch. It reads each reply before it sends the next
  * command, as the simplest clients do, so that a delay anywhere shows.
  *
- *	client [-t] [-a] [-m LINES] [-n TIMES] [-w MS] PORT
+ *	client [-t|-s] [-a] [-m LINES] [-n TIMES] [-w MS] PORT
  *	client -c|-i [-n TIMES] [-w MS] PORT
  *
- * -t STARTTLS, -a AUTH PLAIN as bench with the password secret, -m a message of
- * so many lines of 80 octets, -n so many sessions one after another, -w with a
- * pause before each but the first. -i: only a handshake, at once; -c: only a
- * connection; both wait for the server's end.
+ * -t STARTTLS, -s TLS from the first octet, -a AUTH PLAIN as bench with the
+ * password secret, -m a message of so many lines of 80 octets, -n so many
+ * sessions one after another, -w with a pause before each but the first. -i:
+ * only a handshake, at once; -c: only a connection; both wait for the server's
+ * end.
  *
  * Prints a line for each session: microseconds from connect to the reply to
  * QUIT (with -c, to the server's end), those of the longest step (from sending
@@ -33,7 +34,7 @@
 static const char last[] = ".\r\n";
 
 static struct {
-	bool tls, auth, handshake, connect;
+	bool tls, at_once, auth, handshake, connect;
 	uint64_t lines, times, pause_ms;
 	uint16_t port;
 } options = {.times = 1};
@@ -203,9 +204,9 @@ run_session(void)
 	s.began = net_now();
 	begin_step(&s, "greeting");
 	s.fd = net_connect(options.port);
-	if (options.handshake)
+	if (options.handshake || options.at_once)
 		shake_hands(&s);
-	else if (!options.connect)
+	if (!options.handshake && !options.connect)
 		converse(&s);
 	ended = net_now();
 	if (s.ssl != NULL)
@@ -245,8 +246,11 @@ read_options(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "taicm:n:w:")) != -1) {
+	while ((c = getopt(argc, argv, "tsaicm:n:w:")) != -1) {
 		switch (c) {
+		case 's':
+			options.at_once = true;
+			break;
 		case 't':
 			options.tls = true;
 			break;

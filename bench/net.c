@@ -65,9 +65,18 @@ net_announce(void)
 int
 net_connect(uint16_t port)
 {
-	struct sockaddr_in sin = loopback(port);
+	return net_connect_from(port, 0);
+}
+
+int
+net_connect_from(uint16_t port, uint32_t offset)
+{
+	struct sockaddr_in sin = loopback(port), own = loopback(0);
 	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + offset);
+	if (offset != 0 && bind(fd, (struct sockaddr *)&own, sizeof(own)) == -1)
+		net_die("an address of my own");
 	if (fd == -1 || connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == -1)
 		net_die("connecting");
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -22,6 +22,9 @@ int net_announce(void);
 /* A blocking connection to 127.0.0.1, without Nagle's delay. */
 int net_connect(uint16_t port);
 
+/* The same from an address of the loopback's own, 127.0.0.1 with `offset`. */
+int net_connect_from(uint16_t port, uint32_t offset);
+
 /* Sends all of it. False: the connection is gone. */
 bool net_send(int fd, const void *data, size_t len);
 

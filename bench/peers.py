@@ -10,8 +10,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NGINX_MODULE = '/usr/lib/nginx/modules/ngx_mail_module.so'
-LIBRARIES = {'client': ['-lssl', '-lcrypto'], 'sink': ['-pthread'],
-             'spawn': [], 'authd': []}
+LIBRARIES = {'client': ['-lssl', '-lcrypto'], 'load': ['-lssl', '-lcrypto'],
+             'sink': ['-pthread'], 'authd': ['-pthread'], 'spawn': [],
+             'fork': []}
 STAND_ALONE = {'line': [], 'tls-once': ['-lssl', '-lcrypto']}
 PATIENCE = 300
 
@@ -79,9 +80,10 @@ class Bench:
     def tool(self, name):
         return os.path.join(self.tools, name)
 
-    def popen(self, *words):
+    def popen(self, *words, wait_for_us=False):
         p = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            words, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE if wait_for_us else subprocess.DEVNULL,
             stderr=self.log, text=True, cwd=self.folder,
             env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'})
         self.running.append(p)

@@ -117,10 +117,12 @@ obey(struct peer *p, const char *line)
 	if (strncasecmp(line, "EHLO", 4) == 0)
 		return say(p,
 		    "250-sink.example\r\n250-PIPELINING\r\n"
-		    "250-8BITMIME\r\n250-SIZE\r\n"
+		    "250-8BITMIME\r\n250-SIZE\r\n250-AUTH PLAIN\r\n"
 		    "250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN\r\n");
 	if (strncasecmp(line, "XCLIENT", 7) == 0)
 		return say(p, "220 sink.example ESMTP\r\n");
+	if (strncasecmp(line, "AUTH", 4) == 0)
+		return say(p, "235 2.7.0 OK\r\n");
 	if (strncasecmp(line, "DATA", 4) == 0)
 		return take_message(p);
 	if (strncasecmp(line, "QUIT", 4) == 0) {
