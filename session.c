@@ -58,7 +58,12 @@ begin(struct session *s, const struct config *conf, int rfd, int wfd)
 	size_t size = conf->smtp_client_buffer > SASL_LINE_MAX
 	    ? conf->smtp_client_buffer
 	    : SASL_LINE_MAX;
-	void *buffer = malloc(size);
+	/*
+	 * A malloc() of this size makes the heap tidy itself up, and under the
+	 * listener each page of it that is written is a page copied.
+	 */
+	static char usual[SASL_LINE_MAX];
+	void *buffer = size > sizeof(usual) ? malloc(size) : usual;
 
 	s->conf = conf;
 	s->keeper.fd = -1;
