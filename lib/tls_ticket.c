@@ -59,7 +59,11 @@ set_up(const struct ticket_key *key, const unsigned char *iv,
 	return r;
 }
 
-/* 0: no key of ours; 2: ours, but the client shall have a newer one. */
+/*
+ * 0: no key of ours; 2: ours, but the client shall have a newer one. With
+ * TLS 1.3 it always shall: a ticket is for one use (RFC 8446, C.4), and without
+ * a new one every second handshake would be a full one.
+ */
 static int
 choose(SSL *ssl, unsigned char *name, unsigned char *iv,
     EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int seal)
@@ -83,7 +87,7 @@ choose(SSL *ssl, unsigned char *name, unsigned char *iv,
 		return 0;
 	if (set_up(&keys->key[i], iv, cipher, mac, 0) != 1)
 		return -1;
-	return i == 0 ? 1 : 2;
+	return i == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
 void

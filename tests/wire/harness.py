@@ -349,13 +349,16 @@ class Client:
     # TLS
 
     def start_tls(self, context=None, server_hostname=None, extra=b'',
-                  deadline=DEADLINE, octets=None, expect_failure=False):
-        """The handshake. `extra` is sent in the same write as our Finished;
-        `octets` cuts what we send into pieces of that size."""
+                  deadline=DEADLINE, octets=None, expect_failure=False,
+                  session=None):
+        """The handshake, which may resume an earlier `session`. `extra` is sent
+        in the same write as our Finished; `octets` cuts what we send into
+        pieces of that size."""
         end = time.monotonic() + deadline
         self.tls_in, self.tls_out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = (context or client_context()).wrap_bio(
-            self.tls_in, self.tls_out, server_hostname=server_hostname)
+            self.tls_in, self.tls_out, server_hostname=server_hostname,
+            session=session)
         while True:
             try:
                 self.tls.do_handshake()

@@ -505,6 +505,27 @@ def test_listener_never_reads_from_a_client(serve, tmp_path):
 
 # --- 3. the keeper ---------------------------------------------------------
 
+def test_each_handshake_gives_a_ticket_for_the_next(serve, certificates):
+    """A resumed one, too: a ticket of TLS 1.3 is for one use (RFC 8446, C.4).
+    Each has an identity of its own, which is made from the ticket."""
+    s = serve(backend='127.0.0.1:9', starttls='on',
+              **certificates.directives())
+    context = client_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    session, resumed, identities = None, [], set()
+    for _ in range(3):
+        client = s.session()
+        client.ask('STARTTLS', '220 2.0.0 ')
+        client.start_tls(context, session=session)
+        client.hello()
+        resumed.append(client.tls.session_reused)
+        session = client.tls.session
+        identities.add(session.id)
+        client.ask('QUIT', '221 2.0.0 ')
+    assert resumed == [False, True, True]
+    assert len(identities) == 3
+
+
 def test_starttls_and_auth_through_the_keeper(serve, backend, certificates):
     b = backend()
     s = serve(backend=b.address, starttls='only',
