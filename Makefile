@@ -159,6 +159,7 @@ UNIT = \
 	children \
 	config \
 	conn \
+	counters \
 	dns \
 	keeper \
 	keeper-pool \
@@ -169,6 +170,7 @@ UNIT = \
 	passwd \
 	peer \
 	proxy \
+	proxy-header \
 	relay \
 	sasl \
 	sasl-secret \
@@ -198,6 +200,8 @@ t-upstream    = upstream lib/conn lib/message lib/text
 t-proxy       = proxy lib/conn
 t-children    = children lib/source
 t-network     = lib/network lib/text
+t-proxy-header = lib/proxy_header lib/text
+t-counters    = counters lib/source lib/text
 t-listen-spec = lib/listen_spec lib/text
 t-keeper-pool = keeper_pool lib/message lib/text
 t-spawn       = lib/spawn
