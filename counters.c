@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,10 @@
 
 /* At the file's beginning; another version's layout is not read. */
 #define MAGIC UINT64_C(0x32746e756f637366)
+
+/* A turn that is being taken, and how long all such are waited for. */
+#define TURN_COMING UINT64_MAX
+#define PATIENCE_MS 100
 
 /* A session: who takes one over can lie here about itself, and be counted. */
 struct slot {
@@ -114,16 +119,16 @@ counters_enter(enum stage stage)
 	counters_set(own_slot, stage);
 }
 
-/* The kind and the octets of a source in one number: it has few of both. */
+/* A source in one number; IPv6 networks like those of IPv4 there are none. */
 static uint64_t
 number_of(const struct source *source)
 {
-	uint64_t n = source->bytes[0];
+	uint64_t n = 0;
 	size_t i;
 
 	for (i = 1; i < sizeof(source->bytes); i++)
-		n = (n << 8 | n >> 56) ^ source->bytes[i];
-	return n;
+		n = n << 8 | source->bytes[i];
+	return source->bytes[0] == 4 ? n >> 32 | UINT64_C(4) << 32 : n;
 }
 
 void
@@ -137,26 +142,53 @@ counters_set_source(size_t slot, const struct source *source)
 }
 
 /*
- * Of two that come at once each sees the other, but only one of them before
- * itself: so just as many are let in as there may be.
+ * Whether the session in a slot came before `own`. One that is about to learn
+ * its turn is waited for, with a patience that is the same for all slots: who
+ * has been killed at it is never done.
  */
-size_t
-counters_enter_source(const struct source *source)
+static bool
+is_before(size_t slot, uint64_t own, uint64_t number, int *patience)
 {
-	uint64_t own, turn, number = number_of(source);
+	const struct slot *other = &shared->slot[slot];
+	uint64_t turn;
+
+	for (;;) {
+		turn = atomic_load(&other->turn);
+		if (turn == 0 || atomic_load(&other->source) != number ||
+		    atomic_load(&other->stage) == STAGE_NONE)
+			return false;
+		if (turn != TURN_COMING || --*patience < 0)
+			return turn < own;
+		(void)poll(NULL, 0, 1);
+	}
+}
+
+/*
+ * Of two that come at once each sees the other, but only one of them before
+ * itself: so just as many are let in as there may be. (Lamport's bakery.)
+ */
+bool
+counters_enter_source(const struct source *source, size_t limit)
+{
+	uint64_t own, number = number_of(source);
+	int patience = PATIENCE_MS;
+	struct slot *slot;
 	size_t i, n = 0;
 
-	counters_set_source(own_slot, source);
-	if (shared == NULL)
-		return 0;
-	own = atomic_load(&shared->slot[own_slot].turn);
-	for (i = 0; i < slots; i++) {
-		turn = atomic_load(&shared->slot[i].turn);
-		n += turn != 0 && turn < own &&
-		    atomic_load(&shared->slot[i].source) == number &&
-		    atomic_load(&shared->slot[i].stage) != STAGE_NONE;
-	}
-	return n;
+	if (shared == NULL || own_slot >= slots || source->bytes[0] == 0)
+		return true;
+	slot = &shared->slot[own_slot];
+	atomic_store(&slot->source, number);
+	atomic_store(&slot->turn, TURN_COMING);
+	own = atomic_fetch_add(&shared->turns, 1) + 1;
+	atomic_store(&slot->turn, own);
+	for (i = 0; i < slots && n < limit; i++)
+		n += i != own_slot && is_before(i, own, number, &patience);
+	if (n < limit)
+		return true;
+	/* Who is shown the door takes nobody's place. */
+	atomic_store(&slot->turn, 0);
+	return false;
 }
 
 static uint64_t

@@ -5,6 +5,7 @@
 #ifndef COUNTERS_H
 #define COUNTERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -64,12 +65,17 @@ void counters_use(size_t slot);
 void counters_enter(enum stage stage);
 
 /*
- * Says where the session of this process comes from, once that is known, and
- * how many others did before it. The listener sets it for those that it knows
- * itself. 0 without a listener.
+ * Where the session in `slot` comes from: the listener sets it for those that
+ * it knows itself, and to none for the others, before the fork.
  */
 void counters_set_source(size_t slot, const struct source *source);
-size_t counters_enter_source(const struct source *source);
+
+/*
+ * Says where the session of this process comes from, once that is known. False
+ * when `limit` others of that source did before it: then it does not count.
+ * True without a listener.
+ */
+bool counters_enter_source(const struct source *source, size_t limit);
 
 /* Prints, for a person, what the listener that owns `path` counts. 0 or -1. */
 int counters_print(const char *path, FILE *out);

@@ -175,17 +175,19 @@ preload_tls(struct session *s)
 
 /*
  * A client behind a proxy that is trusted counts where the listener could not
- * count it, which reads nothing. 0, or -1: told, and over.
+ * count it, which reads nothing. The proxy's own connections have no limit: it
+ * asks whether we live. 0, or -1: told, and over.
  */
 static int
 count_client(struct session *s)
 {
 	struct source source;
 
+	if (!s->peer.trusted || !s->proxy.has_addresses)
+		return 0;
 	source_of(&s->peer.sock, &source);
-	if (!s->peer.trusted || source.bytes[0] == 0 ||
-	    counters_enter_source(&source) <
-		s->conf->max_connections_per_source)
+	if (counters_enter_source(
+		&source, s->conf->max_connections_per_source))
 		return 0;
 	counters_add(COUNTER_FULL_SOURCE, 1);
 	log_event(LOG_NOTICE, "limit", "result", "refused", "client",
