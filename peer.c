@@ -201,6 +201,9 @@ peer_identify(struct peer *peer, int fd)
 	    sizeof(remote_names) / sizeof(remote_names[0]), &peer->sock,
 	    peer->addr, &peer->port);
 	if (!peer->have_addr) {
+		/* No address, but a kind that set_real_ip_from may name. */
+		if (has_option(fd, SO_DOMAIN, AF_UNIX))
+			peer->sock.ss_family = AF_UNIX;
 		(void)text_copy(peer->addr, sizeof(peer->addr), "unix:");
 		return;
 	}

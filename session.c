@@ -99,6 +99,13 @@ log_connect(struct session *s)
 	    named ? s->peer.host : NULL, s->peer.trusted ? "proxy" : "claim",
 	    s->peer.other.addr[0] != '\0' ? s->peer.other.addr : NULL, "id",
 	    s->proxy.unique_id[0] != '\0' ? s->proxy.unique_id : NULL, NULL);
+	if (s->tls == &s->proxy_tls)
+		log_event(LOG_INFO, "tls", "result", "ok", "client",
+		    s->peer.addr, "protocol", s->tls->protocol, "cipher",
+		    s->tls->cipher, "name",
+		    s->tls->server_name[0] != '\0' ? s->tls->server_name
+						   : NULL, "from", "proxy",
+		    NULL);
 }
 
 /*
