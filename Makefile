@@ -28,7 +28,7 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text lib/ticket : lib/module lib/systemd : \
+LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
 	lib/listen_spec lib/network lib/source lib/proxy_header lib/spawn : config : \
 	sasl auth : auth/provider : facts counters keyring : \
@@ -58,6 +58,7 @@ MAIN = \
 	keeper_pool \
 	keyring \
 	lib/conn \
+	lib/crc32c \
 	lib/dns \
 	lib/dns_tlsa \
 	lib/listen_spec \
@@ -66,6 +67,7 @@ MAIN = \
 	lib/module \
 	lib/network \
 	lib/proxy_header \
+	lib/proxy_header_write \
 	lib/sandbox \
 	lib/source \
 	lib/text \
@@ -200,7 +202,7 @@ t-upstream    = upstream lib/conn lib/message lib/text
 t-proxy       = proxy lib/conn
 t-children    = children lib/source
 t-network     = lib/network lib/text
-t-proxy-header = lib/proxy_header lib/text
+t-proxy-header = lib/proxy_header lib/proxy_header_write lib/crc32c lib/text
 t-counters    = counters lib/source lib/text
 t-listen-spec = lib/listen_spec lib/text
 t-keeper-pool = keeper_pool lib/message lib/text

@@ -7,14 +7,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lib/crc32c.h"
+#include "lib/proxy_header_format.h"
 #include "lib/text.h"
 
 #include "lib/proxy_header.h"
 
 #define V1_MAX 107 /* with CRLF */
-
-static const unsigned char signature[12] = {
-    '\r', '\n', '\r', '\n', 0, '\r', '\n', 'Q', 'U', 'I', 'T', '\n'};
 
 /* What follows the signature: command, family, length (2). */
 #define V2_HEAD 16
@@ -140,12 +139,20 @@ take_text(const struct part *value, char *out, size_t size)
 	out[value->len] = '\0';
 }
 
+/* An identifier as it is, for whoever looks for it in two logs, or its octets. */
 static void
-take_hex(const struct part *value, char *out, size_t size)
+take_id(const struct part *value, char *out, size_t size)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t i;
 
+	for (i = 0; i < value->len && value->p[i] > ' '; i++)
+		if (value->p[i] >= 0x7f)
+			break;
+	if (i == value->len) {
+		take_text(value, out, size);
+		return;
+	}
 	if (2 * value->len >= size)
 		return;
 	for (i = 0; i < value->len; i++) {
@@ -154,24 +161,6 @@ take_hex(const struct part *value, char *out, size_t size)
 	}
 	*out = '\0';
 }
-
-/* Types, by the numbers of the protocol's text. */
-enum {
-	TLV_ALPN = 0x01,
-	TLV_AUTHORITY = 0x02,
-	TLV_CRC32C = 0x03,
-	TLV_UNIQUE_ID = 0x05,
-	TLV_SSL = 0x20,
-	TLV_SSL_VERSION = 0x21,
-	TLV_SSL_CN = 0x22,
-	TLV_SSL_CIPHER = 0x23
-};
-
-/* Bits of the first octet of TLV_SSL. */
-enum {
-	CLIENT_SSL = 0x01,
-	CLIENT_CERT_SESS = 0x04
-};
 
 /*
  * A client octet, the outcome of the verification in four (0: good), and TLVs.
@@ -186,36 +175,22 @@ take_ssl(struct part value, struct proxy_header *h)
 
 	if (!take(&value, 5, &head))
 		return false;
-	h->tls = head.p[0] & CLIENT_SSL;
-	h->certificate = h->tls && head.p[0] & CLIENT_CERT_SESS;
+	h->tls = head.p[0] & PROXY_CLIENT_SSL;
+	h->certificate = h->tls && head.p[0] & PROXY_CLIENT_CERT_SESS;
 	h->verified = h->certificate && memcmp(head.p + 1, good, 4) == 0;
 	while (value.len > 0) {
 		if (!take_tlv(&value, &type, &sub))
 			return false;
-		if (type == TLV_SSL_VERSION)
+		if (type == PROXY_TLV_SSL_VERSION)
 			take_text(
 			    &sub, h->tls_version, sizeof(h->tls_version));
-		else if (type == TLV_SSL_CIPHER)
+		else if (type == PROXY_TLV_SSL_CIPHER)
 			take_text(&sub, h->tls_cipher, sizeof(h->tls_cipher));
-		else if (type == TLV_SSL_CN)
+		else if (type == PROXY_TLV_SSL_CN)
 			take_text(
 			    &sub, h->common_name, sizeof(h->common_name));
 	}
 	return true;
-}
-
-/* Castagnoli's polynomial, bit by bit: a header is short, and there is one. */
-static uint32_t
-crc32c(uint32_t crc, const unsigned char *p, size_t len)
-{
-	int bit;
-
-	for (; len > 0; p++, len--) {
-		crc ^= *p;
-		for (bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? UINT32_C(0x82f63b78) : 0);
-	}
-	return crc;
 }
 
 /* Of all `len` octets at `p`, with those of the sum itself taken as 0. */
@@ -223,16 +198,16 @@ static bool
 is_intact(const unsigned char *p, size_t len, const struct part *sum)
 {
 	static const unsigned char zero[4];
-	uint32_t crc = UINT32_C(0xffffffff), said;
+	uint32_t crc, said;
 	size_t before = (size_t)(sum->p - p);
 
 	if (sum->len != sizeof(zero))
 		return false;
 	memcpy(&said, sum->p, sizeof(said));
-	crc = crc32c(crc, p, before);
-	crc = crc32c(crc, zero, sizeof(zero));
-	crc = crc32c(crc, sum->p + sum->len, len - before - sum->len);
-	return ntohl(said) == ~crc;
+	crc = crc32c_add(0, p, before);
+	crc = crc32c_add(crc, zero, sizeof(zero));
+	crc = crc32c_add(crc, sum->p + sum->len, len - before - sum->len);
+	return ntohl(said) == crc;
 }
 
 static bool
@@ -246,22 +221,22 @@ take_tlvs(const unsigned char *p, size_t len, struct part rest,
 		if (!take_tlv(&rest, &type, &value))
 			return false;
 		switch (type) {
-		case TLV_ALPN:
+		case PROXY_TLV_ALPN:
 			take_text(&value, h->alpn, sizeof(h->alpn));
 			break;
-		case TLV_AUTHORITY:
+		case PROXY_TLV_AUTHORITY:
 			take_text(&value, h->authority, sizeof(h->authority));
 			if (!text_is_hostname(h->authority))
 				h->authority[0] = '\0';
 			break;
-		case TLV_CRC32C:
+		case PROXY_TLV_CRC32C:
 			if (!is_intact(p, len, &value))
 				return false;
 			break;
-		case TLV_UNIQUE_ID:
-			take_hex(&value, h->unique_id, sizeof(h->unique_id));
+		case PROXY_TLV_UNIQUE_ID:
+			take_id(&value, h->unique_id, sizeof(h->unique_id));
 			break;
-		case TLV_SSL:
+		case PROXY_TLV_SSL:
 			if (!take_ssl(value, h))
 				return false;
 			break;
@@ -318,8 +293,8 @@ parse_v2(const unsigned char *p, size_t len, struct proxy_header *h)
 	struct part rest;
 	size_t total;
 
-	if (memcmp(p, signature,
-		len < sizeof(signature) ? len : sizeof(signature)) != 0)
+	if (memcmp(p, PROXY_SIGNATURE,
+		len < PROXY_SIGNATURE_LEN ? len : PROXY_SIGNATURE_LEN) != 0)
 		return -1;
 	if (len < V2_HEAD)
 		return 0;

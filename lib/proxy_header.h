@@ -24,7 +24,7 @@ struct proxy_header {
 	/* Of version 2; "" or false where it does not say. */
 	char alpn[64];
 	char authority[256];	 /* the name that the client asked TLS for */
-	char unique_id[2 * 128 + 1]; /* in hexadecimal digits */
+	char unique_id[2 * 128 + 1]; /* its octets in hexadecimal if no text */
 	bool tls;		 /* the client speaks TLS to the proxy */
 	char tls_version[32], tls_cipher[64];
 	bool certificate;	 /* the client has shown one, in this session */
@@ -39,5 +39,13 @@ struct proxy_header {
  */
 ssize_t proxy_header_parse(
     const unsigned char *p, size_t len, struct proxy_header *header);
+
+/*
+ * Writes one of version 1 or 2 into `out` (PROXY_HEADER_MAX octets), with what
+ * is there of the facts if it has addresses, which are of one family, and with
+ * CRC32C; else UNKNOWN or LOCAL. Its length.
+ */
+size_t proxy_header_write(
+    const struct proxy_header *header, unsigned char *out);
 
 #endif

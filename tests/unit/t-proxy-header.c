@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "lib/crc32c.h"
 #include "lib/proxy_header.h"
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
@@ -417,6 +418,10 @@ test_facts(void **state)
 	assert_string_equal(header.authority, "mail.example");
 	assert_string_equal(header.unique_id, "01abff");
 	assert_false(header.tls);
+	begin_inet();
+	add_tlv(0x05, "C0000207:9C40_0:1", 17);
+	assert_int_equal(parse_made(), made.len);
+	assert_string_equal(header.unique_id, "C0000207:9C40_0:1");
 	/* Nothing of an earlier header stays. */
 	begin_inet();
 	assert_int_equal(parse_made(), made.len);
@@ -424,7 +429,7 @@ test_facts(void **state)
 	assert_string_equal(header.authority, "");
 	assert_string_equal(header.unique_id, "");
 	/* The longest identifier; a longer one is left out. */
-	memset(id, 0x5a, sizeof(id));
+	memset(id, 0xa5, sizeof(id));
 	begin_inet();
 	add_tlv(0x05, id, sizeof(id) - 1);
 	assert_int_equal(parse_made(), made.len);
@@ -564,26 +569,6 @@ test_tls_broken(void **state)
 
 /* --- CRC32C -------------------------------------------------------------- */
 
-/* Castagnoli's sum another way: by a table, from the other end. */
-static uint32_t
-crc32c(const unsigned char *p, size_t len)
-{
-	uint32_t table[256], crc = UINT32_C(0xffffffff);
-	size_t i;
-	int bit;
-
-	for (i = 0; i < 256; i++) {
-		table[i] = (uint32_t)i;
-		for (bit = 0; bit < 8; bit++)
-			table[i] = table[i] & 1
-			    ? table[i] >> 1 ^ UINT32_C(0x82f63b78)
-			    : table[i] >> 1;
-	}
-	for (i = 0; i < len; i++)
-		crc = crc >> 8 ^ table[(crc ^ p[i]) & 0xff];
-	return ~crc;
-}
-
 /* Adds the sum's TLV, then `more` of another, and fills the sum in. */
 static void
 add_sum(size_t more)
@@ -596,7 +581,7 @@ add_sum(size_t more)
 	if (more > 0)
 		add_tlv(0x04, zero, more);
 	set_length();
-	sum = htonl(crc32c(made.p, made.len));
+	sum = htonl(crc32c_add(0, made.p, made.len));
 	memcpy(made.p + at, &sum, sizeof(sum));
 }
 
@@ -606,8 +591,10 @@ test_sum(void **state)
 	size_t i;
 
 	(void)state;
+	assert_int_equal(crc32c_add(0, "123456789", 9), 0xe3069283);
 	assert_int_equal(
-	    crc32c((const unsigned char *)"123456789", 9), 0xe3069283);
+	    crc32c_add(crc32c_add(0, "1234", 4), "56789", 5), 0xe3069283);
+	assert_int_equal(crc32c_add(0, "", 0), 0);
 	for (i = 0; i < 3; i++) {
 		begin_inet();
 		add_tlv(0x05, "id", 2);
@@ -723,6 +710,134 @@ test_mutations(void **state)
 	check_mutations();
 }
 
+/* --- written ------------------------------------------------------------- */
+
+static void
+set_end(struct sockaddr_storage *ss, const char *addr, uint16_t port)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)ss;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+
+	memset(ss, 0, sizeof(*ss));
+	if (inet_pton(AF_INET, addr, &in->sin_addr) == 1) {
+		in->sin_family = AF_INET;
+		in->sin_port = htons(port);
+	} else {
+		assert_int_equal(
+		    inet_pton(AF_INET6, addr, &in6->sin6_addr), 1);
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons(port);
+	}
+}
+
+static void
+write_made(const struct proxy_header *h)
+{
+	unsigned char out[PROXY_HEADER_MAX];
+
+	made.len = 0;
+	add(out, proxy_header_write(h, out));
+}
+
+static void
+check_text(const struct proxy_header *h, const char *text)
+{
+	write_made(h);
+	assert_int_equal(made.len, strlen(text));
+	assert_memory_equal(made.p, text, made.len);
+}
+
+static void
+test_written_v1(void **state)
+{
+	struct proxy_header h = {.version = 1, .tls = true};
+
+	(void)state;
+	check_text(&h, "PROXY UNKNOWN\r\n");
+	h.has_addresses = true;
+	set_end(&h.source, "192.0.2.7", 40000);
+	set_end(&h.destination, "203.0.113.9", 587);
+	check_text(&h, line4);
+	set_end(&h.source, "2001:db8::7", 65535);
+	set_end(&h.destination, "2001:db8::9", 1);
+	check_text(&h, line6);
+	set_end(&h.source, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535);
+	set_end(
+	    &h.destination, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", 65535);
+	check_text(&h, longest);
+}
+
+static void
+test_written_v2(void **state)
+{
+	struct proxy_header h = {.version = 2, .has_addresses = true,
+	    .alpn = "smtp", .authority = "mail.example",
+	    .unique_id = "0123456789abcdef", .tls = true,
+	    .tls_version = "TLSv1.3", .tls_cipher = "TLS_AES_256_GCM_SHA384",
+	    .certificate = true, .verified = true, .common_name = "alice"};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		set_end(&h.source, i ? "2001:db8::7" : "192.0.2.7", 40000);
+		set_end(
+		    &h.destination, i ? "2001:db8::9" : "203.0.113.9", 587);
+		write_made(&h);
+		check_beginnings();
+		assert_memory_equal(&header, &h, sizeof(h));
+	}
+	/* One that is not good, and none. */
+	h.verified = false;
+	write_made(&h);
+	check_beginnings();
+	assert_memory_equal(&header, &h, sizeof(h));
+	h.certificate = false;
+	write_made(&h);
+	check_beginnings();
+	assert_string_equal(header.common_name, "");
+	assert_true(header.tls && !header.certificate && !header.verified);
+	/* In the clear: nothing of TLS. */
+	h.tls = false;
+	write_made(&h);
+	check_beginnings();
+	assert_string_equal(header.tls_version, "");
+}
+
+static void
+test_written_local(void **state)
+{
+	const struct proxy_header h = {.version = 2, .tls = true};
+
+	(void)state;
+	begin(0, 0);
+	write_made(&h);
+	assert_int_equal(made.len, 16);
+	assert_memory_equal(made.p, SIGNATURE "\x20\0\0\0", 16);
+	check_beginnings();
+}
+
+/* As long as every part can be. */
+static void
+test_written_longest(void **state)
+{
+	struct proxy_header h = {.version = 2, .has_addresses = true,
+	    .tls = true, .certificate = true};
+
+	(void)state;
+	set_end(&h.source, "2001:db8::7", 40000);
+	set_end(&h.destination, "2001:db8::9", 587);
+	memset(h.alpn, 'a', sizeof(h.alpn) - 1);
+	memset(h.authority, 'b', sizeof(h.authority) - 1);
+	memset(h.unique_id, 'c', sizeof(h.unique_id) - 1);
+	memset(h.tls_version, 'd', sizeof(h.tls_version) - 1);
+	memset(h.tls_cipher, 'e', sizeof(h.tls_cipher) - 1);
+	memset(h.common_name, 'f', sizeof(h.common_name) - 1);
+	write_made(&h);
+	assert_true(made.len < PROXY_HEADER_MAX / 2);
+	assert_int_equal(parse_bytes(made.p, made.len), made.len);
+	assert_memory_equal(&header, &h, sizeof(h));
+}
+
 int
 main(void)
 {
@@ -743,6 +858,10 @@ main(void)
 	    cmocka_unit_test(test_sum),
 	    cmocka_unit_test(test_beginnings),
 	    cmocka_unit_test(test_mutations),
+	    cmocka_unit_test(test_written_v1),
+	    cmocka_unit_test(test_written_v2),
+	    cmocka_unit_test(test_written_local),
+	    cmocka_unit_test(test_written_longest),
 	};
 
 	return cmocka_run_group_tests_name("proxy-header", tests, NULL, NULL);
