@@ -34,9 +34,10 @@ void peer_identify(struct peer *peer, int fd);
  * Reads the PROXY protocol header that comes before all else, by `timeout`, and
  * nothing behind it. If the connection is of set_real_ip_from, the header says
  * who the client is, and of its TLS; else it is noted and changes nothing.
- * NULL, or the cause of the session's end: no header, none that is well formed.
+ * 0, or -1 when the session is over, for the reason in s->cause: none came, or
+ * none that is well formed.
  */
-const char *peer_receive_header(struct session *s);
+int peer_receive_header(struct session *s);
 
 /* The addresses of a header, which become the client's if peer->trusted. */
 void peer_take_header(struct peer *peer, const struct proxy_header *header);

@@ -35,40 +35,55 @@ look(struct conn *c, unsigned char *buf, size_t have, size_t size)
 	return n > 0 ? (ssize_t)have + n : n;
 }
 
-/* The header by the connection's deadline. NULL, or why there is none. */
-static const char *
-read_header(struct conn *c, struct proxy_header *header)
+/* Waits by the connection's deadline. 0, or -1 with s->cause. */
+static int
+await_more(struct session *s)
+{
+	switch (conn_wait(&s->client, POLLIN)) {
+	case CONN_OK:
+		return 0;
+	case CONN_STOPPED:
+		s->cause = "stopped";
+		return -1;
+	case CONN_TIMEOUT:
+		s->cause = "timeout";
+		return -1;
+	default:
+		return -1;
+	}
+}
+
+/* The header by the connection's deadline. 0, or -1 with s->cause. */
+static int
+read_header(struct session *s)
 {
 	static unsigned char buf[PROXY_HEADER_MAX];
+	struct conn *c = &s->client;
 	size_t have = 0;
 	ssize_t n, len = 0;
 
 	while (len == 0) {
-		switch (conn_wait(c, POLLIN)) {
-		case CONN_OK:
-			break;
-		case CONN_STOPPED:
-			return "stopped";
-		case CONN_TIMEOUT:
-			return "timeout";
-		default:
-			return "broken";
-		}
+		if (await_more(s) == -1)
+			return -1;
 		n = look(c, buf, have, sizeof(buf));
 		if (n == -1 && (errno == EAGAIN || errno == EINTR))
 			continue;
-		if (n <= 0)
-			return "left";
-		len = proxy_header_parse(buf, (size_t)n, header);
-		if (len == -1)
-			return "proxy_protocol";
+		if (n <= 0) {
+			s->cause = "left";
+			return -1;
+		}
+		len = proxy_header_parse(buf, (size_t)n, &s->proxy);
+		if (len == -1) {
+			s->cause = "proxy_protocol";
+			return -1;
+		}
 		/* All of it belongs to the header, or as much as it says. */
 		if (c->is_socket &&
 		    !consume(c, (size_t)(len == 0 ? n : len) - have))
-			return "broken";
+			return -1;
 		have = (size_t)n;
 	}
-	return NULL;
+	return 0;
 }
 
 /* The proxy's word about the client's TLS becomes the session's. */
@@ -85,21 +100,22 @@ take_tls(struct session *s)
 	s->tls = &s->proxy_tls;
 }
 
-const char *
+int
 peer_receive_header(struct session *s)
 {
 	struct peer *peer = &s->peer;
-	const char *reason;
 
 	conn_set_timeout(&s->client, s->conf->timeout);
-	reason = read_header(&s->client, &s->proxy);
-	if (reason != NULL)
-		return reason;
+	if (read_header(s) == -1) {
+		/* What was not a header says nothing. */
+		memset(&s->proxy, 0, sizeof(s->proxy));
+		return -1;
+	}
 	peer->trusted = network_any(s->conf->set_real_ip_from.word,
 	    s->conf->set_real_ip_from.count, &peer->sock);
 	if (peer->trusted)
 		take_tls(s);
 	if (s->proxy.has_addresses)
 		peer_take_header(peer, &s->proxy);
-	return NULL;
+	return 0;
 }

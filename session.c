@@ -90,14 +90,17 @@ static void
 log_connect(struct session *s)
 {
 	bool named = s->conf->resolver[0] != '\0' && s->peer.host[0] != '\0';
+	const char *other =
+	    s->peer.other.addr[0] != '\0' ? s->peer.other.addr : NULL;
 
 	if (s->announced)
 		return;
 	s->announced = true;
 	log_event(LOG_INFO, "connect", "client", s->peer.addr, "port",
 	    s->peer.port != 0 ? log_number(s->peer.port) : NULL, "host",
-	    named ? s->peer.host : NULL, s->peer.trusted ? "proxy" : "claim",
-	    s->peer.other.addr[0] != '\0' ? s->peer.other.addr : NULL, "id",
+	    named ? s->peer.host : NULL, "proxy",
+	    s->peer.trusted ? other : NULL, "claim",
+	    s->peer.trusted ? NULL : other, "id",
 	    s->proxy.unique_id[0] != '\0' ? s->proxy.unique_id : NULL, NULL);
 	if (s->tls == &s->proxy_tls)
 		log_event(LOG_INFO, "tls", "result", "ok", "client",
@@ -213,18 +216,11 @@ count_client(struct session *s)
 static int
 receive_header(struct session *s, struct helpers *h)
 {
-	const char *cause;
-
 	if (preload_tls(s) == -1 || protect(s, h) == -1) {
 		s->status = EX_TEMPFAIL;
 		return -1;
 	}
-	cause = peer_receive_header(s);
-	if (cause != NULL) {
-		s->cause = cause;
-		return -1;
-	}
-	return count_client(s);
+	return peer_receive_header(s) == -1 ? -1 : count_client(s);
 }
 
 /* Whether the client of an implicit TLS port has begun, or has left. */
