@@ -3,6 +3,7 @@
  * the program, and unsafe settings, of which --check warns. The files of keys
  * and passwords are asked for their modes here, and not opened.
  */
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/listen_spec.h"
+#include "lib/network.h"
 #include "lib/text.h"
 #include "lib/tls.h"
 
@@ -404,6 +406,29 @@ warn_backends(FILE *out, const struct config *conf)
 			  "for a backend on another host");
 }
 
+static void
+warn_proxies(FILE *out, const struct config *conf)
+{
+	const struct config_list *proxies = &conf->set_real_ip_from;
+	struct network network;
+	size_t i;
+
+	if (expects_header(conf) && proxies->count == 0)
+		warn(out,
+		    "set_real_ip_from: is empty, so every client behind a "
+		    "proxy has the proxy's address");
+	if (!expects_header(conf) && proxies->count > 0)
+		warn(out,
+		    "set_real_ip_from: has no effect without proxy_protocol of "
+		    "socket or listen");
+	for (i = 0; i < proxies->count; i++)
+		if (network_parse(proxies->word[i], &network) == 0 &&
+		    network.family != AF_UNIX && network.bits == 0)
+			warn(out,
+			    "set_real_ip_from: whoever connects may say that "
+			    "he is somebody else");
+}
+
 void
 config_check_warn(const struct config *conf, FILE *out)
 {
@@ -417,11 +442,8 @@ config_check_warn(const struct config *conf, FILE *out)
 		    "xclient: with smtp_auth none, a backend that "
 		    "relays by address takes every client for this host: an "
 		    "open relay");
-	if (expects_header(conf) && conf->set_real_ip_from.count == 0)
-		warn(out,
-		    "set_real_ip_from: is empty, so every client behind a "
-		    "proxy has the proxy's address");
 	warn_client_certificates(out, conf);
+	warn_proxies(out, conf);
 	warn_files(out, conf);
 	warn_provider(out, conf->auth_provider);
 }

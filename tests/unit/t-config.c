@@ -862,6 +862,35 @@ test_warnings(void **state)
 	assert_false(warns("without TLS"));
 }
 
+/* A header of a proxy's: from nobody, from everybody, or not at all. */
+static void
+test_warnings_of_proxies(void **state)
+{
+	const char *to = "--backend=127.0.0.1:25", *none = "--smtp-auth=none";
+
+	(void)state;
+	good(to, none, "--socket=proxy_protocol", NULL);
+	assert_true(warns("set_real_ip_from: is empty"));
+	good(to, none, "--listen", "587 proxy_protocol", NULL);
+	assert_true(warns("set_real_ip_from: is empty"));
+	good(to, none, "--socket=proxy_protocol", "--set-real-ip-from=unix:",
+	    "--set-real-ip-from=192.0.2.0/24", NULL);
+	assert_int_equal(conf.set_real_ip_from.count, 2);
+	assert_false(warns("set_real_ip_from"));
+	good(to, none, "--set-real-ip-from=unix:", NULL);
+	assert_true(warns("set_real_ip_from: has no effect"));
+	good(to, none, "--listen=587 proxy_protocol",
+	    "--set-real-ip-from=0.0.0.0/0", NULL);
+	assert_true(warns("set_real_ip_from: whoever"));
+	bad(CONFIG_USAGE, "must be an address, a network",
+	    "--set-real-ip-from=192.0.2.1/24", NULL);
+	bad(CONFIG_USAGE, "must be an address, a network",
+	    "--set-real-ip-from=proxy.example", NULL);
+	good("--socket=ssl proxy_protocol", "--ssl-certificate=a",
+	    "--ssl-certificate-key=b", NULL);
+	assert_int_equal(conf.socket, CONFIG_SOCKET_SSL | CONFIG_SOCKET_PROXY);
+}
+
 static void
 test_warning_of_far_http(void **state)
 {
@@ -1024,6 +1053,7 @@ main(void)
 	    cmocka_unit_test_setup(test_round_trip, setup),
 	    cmocka_unit_test_setup(test_secret, setup),
 	    cmocka_unit_test_setup(test_warnings, setup),
+	    cmocka_unit_test_setup(test_warnings_of_proxies, setup),
 	    cmocka_unit_test_setup(test_warning_of_far_http, setup),
 	    cmocka_unit_test_setup(test_help, setup),
 	    cmocka_unit_test_setup(test_names, setup),

@@ -375,7 +375,7 @@ class Reader:
         if started is None:
             return
         self.companions.append(started)
-        path = re.search(r'"\$PWD/([\w.]*socket)"', text).group(1)
+        path = re.search(r'\$PWD/([\w.]*socket)\b', text).group(1)
         until(lambda: (self.folder / path).exists(), text)
 
     def server(self, text):
