@@ -59,6 +59,7 @@ struct session {
 	struct peer peer;
 	struct proxy_header proxy; /* with `proxy_protocol`: what it said */
 	struct tls_facts proxy_tls; /* and of TLS, if that is believed */
+	struct tls_client proxy_client;
 
 	struct auth_channel keeper;
 	const struct tls_api *tls_api; /* NULL: not loaded */

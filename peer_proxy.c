@@ -86,6 +86,48 @@ read_header(struct session *s)
 	return 0;
 }
 
+/* "CN=" and the name, with what RFC 2253 section 2.4 has before characters. */
+static void
+write_subject(const char *name, char *out, size_t size)
+{
+	size_t n = 3;
+
+	if (name[0] == '\0' || 2 * strlen(name) + n >= size)
+		return;
+	memcpy(out, "CN=", n);
+	for (; *name != '\0'; name++) {
+		if (strchr(",+\"\\<>;", *name) != NULL ||
+		    (n == 3 && *name == '#') ||
+		    (*name == ' ' && (n == 3 || name[1] == '\0')))
+			out[n++] = '\\';
+		out[n++] = *name;
+	}
+	out[n] = '\0';
+}
+
+/* The certificate that the client has shown to the proxy. */
+static void
+take_certificate(const struct proxy_header *h, struct tls_client *client)
+{
+	const char *p = h->common_name;
+
+	client->state = TLS_CLIENT_NONE;
+	(void)text_copy(client->verify, sizeof(client->verify), "NONE");
+	if (!h->certificate)
+		return;
+	client->state = h->verified ? TLS_CLIENT_VERIFIED : TLS_CLIENT_BAD;
+	(void)text_copy(client->verify, sizeof(client->verify),
+	    h->verified ? "SUCCESS" : "FAILED:by the proxy");
+	write_subject(
+	    h->common_name, client->subject, sizeof(client->subject));
+	/* Its character set is nobody's promise, but for ASCII. */
+	while (*p > 0)
+		p++;
+	if (*p == '\0')
+		(void)text_copy(client->identity[TLS_SUBJECT_CN],
+		    TLS_IDENTITY_SIZE, h->common_name);
+}
+
 /* The proxy's word about the client's TLS becomes the session's. */
 static void
 take_tls(struct session *s)
@@ -97,6 +139,9 @@ take_tls(struct session *s)
 	s->proxy_tls.protocol = h->tls_version;
 	s->proxy_tls.cipher = h->tls_cipher;
 	s->proxy_tls.server_name = h->authority;
+	s->proxy_tls.alpn = h->alpn;
+	take_certificate(h, &s->proxy_client);
+	s->proxy_tls.client = &s->proxy_client;
 	s->tls = &s->proxy_tls;
 }
 

@@ -107,8 +107,11 @@ log_connect(struct session *s)
 		    s->peer.addr, "protocol", s->tls->protocol, "cipher",
 		    s->tls->cipher, "name",
 		    s->tls->server_name[0] != '\0' ? s->tls->server_name
-						   : NULL, "from", "proxy",
-		    NULL);
+						   : NULL,
+		    "verify", s->tls->client->verify, "subject",
+		    s->tls->client->subject[0] != '\0'
+			? s->tls->client->subject
+			: NULL, "from", "proxy", NULL);
 }
 
 /*
@@ -427,6 +430,11 @@ greet_and_serve(struct session *s, struct helpers *h)
 		return;
 	if (wait_to_greet(s) == -1)
 		return;
+	/* TLS that the client speaks with a proxy, which has its certificate. */
+	if (s->tls == &s->proxy_tls && !admit(s)) {
+		log_connect(s);
+		return;
+	}
 	if (s->conf->relay_at == CONFIG_RELAY_AT_GREETING) {
 		log_connect(s);
 		become_relay(s);

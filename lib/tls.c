@@ -160,6 +160,8 @@ take_server_name(struct tls *tls)
 static enum tls_want
 handshake(struct tls *tls)
 {
+	const unsigned char *alpn;
+	unsigned alpn_len;
 	int result, group;
 
 	if (tls->broken)
@@ -185,6 +187,9 @@ handshake(struct tls *tls)
 	tls->facts.group = group != 0 ? SSL_group_to_name(tls->ssl, group)
 				      : NULL;
 	tls->facts.server_name = tls->server_name;
+	/* There is one name that a server of ours agrees on: tls_server.c. */
+	SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
+	tls->facts.alpn = alpn_len > 0 ? "smtp" : "";
 	tls->facts.resumed = SSL_session_reused(tls->ssl) == 1;
 	return TLS_DONE;
 }

@@ -189,6 +189,7 @@ struct tls_facts {
 	const char *server_name; /* what the client asked for; "" for nothing */
 	/* of a server, by what: "pkix", "dane-ta", "dane-ee", or "off" */
 	const char *verified;
+	const char *alpn; /* what was agreed on: "smtp", or "" */
 	bool resumed;
 	const struct tls_client *client; /* NULL: it was not asked */
 };

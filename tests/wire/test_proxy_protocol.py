@@ -3,7 +3,6 @@ what is none, with HAProxy and nginx as those who send it."""
 
 import fcntl
 import os
-import signal
 import socket
 import struct
 import termios
@@ -16,7 +15,7 @@ import listener as workshop
 import proxies
 import starters
 from fakes import A, PTR, ok, plain, ptr_name
-from harness import Client, client_context, kill, until
+from harness import NAME, Client, client_context, kill, until
 from listener import Listener, listening_socket
 from proxies import (
     ALPN, AUTHORITY, CLIENT, CLIENT6, HERE, HERE6, NETNS, NOOP, UNIQUE_ID,
@@ -340,6 +339,46 @@ def test_tls_that_is_not_believed(front, certificates, case):
     s.client.hello()
     s.quit()
     assert 'from' not in s.event('tls')
+
+
+@pytest.mark.parametrize('flags, verify, name, shown', [
+    (1, 0, None, ('NONE', None)),
+    (7, 0, b'alice', ('SUCCESS', 'CN=alice')),
+    (7, 18, b'alice', ('FAILED:by the proxy', 'CN=alice')),
+    # What would be two names, or another, is quoted.
+    (5, 0, b' a,CN=b+c"\\<>; ', (
+        'SUCCESS', 'CN=\\ a\\,CN=b\\+c\\"\\\\\\<\\>\\;\\ ')),
+    (5, 0, b'#1', ('SUCCESS', 'CN=\\#1')),
+])
+def test_certificate_that_the_proxy_has_seen(
+        front, backend, auth_server, flags, verify, name, shown):
+    auth = auth_server(ok(backend()))
+    s = front(auth_http=auth.url, **TRUSTED,
+              early=v2(tlvs=ssl_tlv(flags, verify, name=name)))
+    log_in(s.client)
+    bye(s.client)
+    seen = auth.requests[0].auth()
+    assert seen['Auth-SSL'] == 'on'
+    assert (seen['Auth-SSL-Verify'], seen.get('Auth-SSL-Subject')) == shown
+    s.finish()
+    assert s.event('tls')['verify'] == shown[0]
+
+
+@pytest.mark.parametrize('flags, verify, admitted', [
+    (7, 0, True), (7, 18, False), (1, 0, False), (3, 0, False)])
+def test_certificate_that_must_be_there(
+        front, certificates, flags, verify, admitted):
+    s = front(starttls='only', ssl_verify_client='on',
+              ssl_client_certificate=certificates.ec[0], **TRUSTED,
+              early=v2(tlvs=ssl_tlv(flags, verify, name=b'alice')),
+              **certificates.directives())
+    if admitted:
+        s.client.greeting()
+        s.quit()
+    else:
+        s.client.expect('421 4.7.1 ')
+        s.client.expect_end()
+        assert s.finish()['cause'] == 'certificate'
 
 
 @pytest.mark.parametrize('header', [v1(), v2(tlvs=ssl_tlv())],
@@ -699,6 +738,7 @@ def test_haproxy(behind, backend, proxy, certificates, pem, which):
     assert tls['protocol'] == 'TLSv1.3'
     if which == 'tls':
         assert tls['from'] == 'proxy' and tls['name'] == 'mail.example'
+        assert tls['verify'] == 'SUCCESS' and tls['subject'] == f'CN={NAME}'
     told = fakes.xclient_attributes(mail.await_end())
     assert told['ADDR'] == '127.0.0.7' and told['PORT'] == str(port)
     assert told['DESTPORT'] == str(
