@@ -91,6 +91,7 @@ MAIN = \
 	starttls \
 	starttls_ticket \
 	upstream \
+	upstream_header \
 	vault \
 	vault_exchange \
 	vault_tls

@@ -54,6 +54,12 @@ enum config_decision {
 	CONFIG_AUTO
 };
 
+enum config_proxy_protocol {
+	CONFIG_PROXY_PROTOCOL_OFF,
+	CONFIG_PROXY_PROTOCOL_ON, /* version 1 */
+	CONFIG_PROXY_PROTOCOL_V2
+};
+
 enum config_relay_at {
 	CONFIG_RELAY_AT_AUTH,
 	CONFIG_RELAY_AT_GREETING
@@ -121,6 +127,7 @@ struct config {
 	enum config_checkpassword_cram checkpassword_cram;
 	/* upstream */
 	struct config_list backend; /* host:port, [v6]:port, unix:/path */
+	enum config_proxy_protocol proxy_protocol;
 	enum config_xclient xclient;
 	bool proxy_smtp_auth;
 	bool proxy_pass_error_message;

@@ -437,7 +437,8 @@ config_check_warn(const struct config *conf, FILE *out)
 	if (conf->relay_at != CONFIG_RELAY_AT_GREETING)
 		warn_passwords(out, conf);
 	if ((conf->smtp_auth & CONFIG_AUTH_NONE) != 0 &&
-	    conf->backend.count > 0 && conf->xclient == CONFIG_XCLIENT_OFF)
+	    conf->backend.count > 0 && conf->xclient == CONFIG_XCLIENT_OFF &&
+	    conf->proxy_protocol == CONFIG_PROXY_PROTOCOL_OFF)
 		warn(out,
 		    "xclient: with smtp_auth none, a backend that "
 		    "relays by address takes every client for this host: an "

@@ -49,6 +49,13 @@ static const struct word words_verify[] = {
     {NULL, 0},
 };
 
+static const struct word words_proxy_protocol[] = {
+    {"off", CONFIG_PROXY_PROTOCOL_OFF},
+    {"on", CONFIG_PROXY_PROTOCOL_ON},
+    {"v2", CONFIG_PROXY_PROTOCOL_V2},
+    {NULL, 0},
+};
+
 static const struct word words_xclient[] = {
     {"off", CONFIG_XCLIENT_OFF},
     {"on", CONFIG_XCLIENT_ON},
@@ -272,6 +279,11 @@ const struct directive config_table_rows[] = {
 	"unix:/path",
 	&config_types_list, FIELD(backend), .fallback = "",
 	.clean = config_clean_backend},
+    {"proxy_protocol", upstream, "off|on|v2",
+	"begin with a PROXY header that says who the client is, of version 1\n"
+	"(on) or 2",
+	&config_types_word, FIELD(proxy_protocol), .fallback = "off",
+	.wants = "must be off, on or v2", .words = words_proxy_protocol},
     {"xclient", upstream, "auto|on|off",
 	"tell the backend who the client is; auto: if it offers XCLIENT,\n"
 	"on: refuse a backend that does not",

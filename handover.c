@@ -77,7 +77,7 @@ open_one(struct session *s, struct handover *h, const char *name,
 
 	h->session = s;
 	up->is_relay = name == NULL;
-	up->committed = false;
+	up->committed = up->announced = false;
 	up->xclient = 0;
 	up->secure = NULL;
 	up->secure_arg = h;
@@ -94,6 +94,8 @@ open_one(struct session *s, struct handover *h, const char *name,
 	}
 	conn_init(&up->conn, fd, fd, h->buffer, s->conf->proxy_buffer);
 	up->conn.deadline = deadline;
+	if (!up->is_relay && upstream_header(s, up) != UPSTREAM_READY)
+		return UPSTREAM_FAILED;
 	if (h->how.mode == CONFIG_PROXY_SSL_ON && secure(h) == -1)
 		return UPSTREAM_FAILED;
 	return upstream_introduce(s, up);

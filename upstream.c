@@ -254,13 +254,28 @@ take_offer(struct upstream *up, const char *text)
 	}
 }
 
+/* 500, 502, 503: what a server says to what it does not know. */
+static bool
+is_unknown(const char *words)
+{
+	return strncmp(words, "50", 2) == 0 && strchr("023", words[2]) != NULL;
+}
+
 static enum upstream_result
 hello_as(struct upstream *up, const char *verb, const char *name)
 {
+	enum upstream_result r;
+
 	up->starttls = up->pipelining = false;
 	up->auth_plain = up->auth_login = false;
 	(void)conn_print(&up->conn, "%s %s\r\n", verb, name);
-	return expect(up, verb, 2, take_offer);
+	r = expect(up, verb, 2, take_offer);
+	/* No refusal, of nobody: the answer to a command that was none. */
+	if (r == UPSTREAM_REFUSED && up->announced && is_unknown(up->words))
+		return failed(up, verb,
+		    "it takes the PROXY header for a command");
+	up->announced = false;
+	return r;
 }
 
 /* The client's own name, so that a backend without XCLIENT hears it too. */

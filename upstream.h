@@ -33,9 +33,17 @@ struct upstream {
 	 * after that is not asked of another.
 	 */
 	bool committed;
+	bool announced; /* by a PROXY header that nothing has answered yet */
 	char words[UPSTREAM_WORDS]; /* its last reply, CRLF at each line's end */
 	char reason[256];	    /* for the log, when not READY */
 };
+
+/*
+ * With `proxy_protocol`: sends the header that says who the client is, before
+ * anything else is said. READY or, with a reason, FAILED.
+ */
+enum upstream_result upstream_header(
+    const struct session *s, struct upstream *up);
 
 /*
  * Introduces the session; before STARTTLS, where it is asked for, nothing is

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 
+import fakes
 import starters
 from harness import DEADLINE, until
 
@@ -173,3 +174,19 @@ events {{ }}
 
     def words(self, path):
         return ['nginx', '-p', self.folder, '-c', path, '-e', 'stderr']
+
+
+class HeaderBackend(fakes.Backend):
+    """A mail server that greets when a PROXY header has come; the header is
+    the conversation's .header, as a dictionary."""
+
+    def converse(self, c):
+        while True:
+            try:
+                c.header, rest = parse(bytes(c.buffer))
+                break
+            except (AssertionError, ValueError, struct.error):
+                if not c.recv():
+                    return
+        c.buffer = bytearray(rest)
+        super().converse(c)
