@@ -766,13 +766,16 @@ def test_early_talker_before_haproxy(behind, proxy, certificates, pem):
 def test_haproxy_asks_whether_we_live(behind, proxy, how):
     """It says LOCAL, and no limit is its own; or, by a line, that it is a
     client like others."""
-    front = behind(max_connections_per_source=1)
     if how == 'send-proxy-v2':
+        front = behind(max_connections_per_source=1)
         come(front, (PROXY_ADDR, 1)).greeting()
+    else:
+        front = behind()
     other = proxy(Haproxy, '''
 listen checked
     bind 127.0.0.1:{port0}
     option smtpchk EHLO haproxy.example
+    timeout check 10s
     server front 127.0.0.1:{front} {how} check inter 50ms
 ''', front=front.address()[1], how=how)
     front.await_event('close', cause='quit', count=3)

@@ -1,8 +1,5 @@
-"""The PROXY protocol towards backends: what it says, and to whom; Postfix,
-HAProxy and a second front end as those who read it."""
-
-import os
-import re
+"""The PROXY protocol towards backends: what it says, and to whom; HAProxy and a
+second front end as those who read it. (Postfix has a file of its own.)"""
 
 import pytest
 
@@ -14,8 +11,7 @@ from harness import NAME, client_context
 from proxies import (
     ALPN, AUTHORITY, CLIENT, CLIENT6, CRC32C, HERE, HERE6, SSL_CIPHER,
     SSL_VERSION, UNIQUE_ID, Haproxy, HeaderBackend, ssl_tlv, v1, v2)
-from test_peers import (  # noqa: F401 (a fixture)
-    FROM, TO, Postfix, started, submit)
+from test_peers import FROM, TO
 from test_proxy_protocol import behind, proxy  # noqa: F401 (fixtures)
 
 GOOD = 'AUTH PLAIN ' + plain('alice', 'wonderland')
@@ -250,64 +246,6 @@ def test_backend_that_waits_for_ever(front, backend):
               proxy_connect_timeout='300ms')
     log_in(s.client, '421 4.3.0 ')
     assert b.conversation().received.startswith(b'PROXY TCP4 ')
-
-
-# --- Postfix ---------------------------------------------------------------
-
-class ProxiedPostfix(Postfix):
-    """smtpd and, at the second port, postscreen; both want a header. At a
-    third there is an smtpd that wants none."""
-    MASTER = '''
-127.0.0.1:PLAIN inet n - n - - smtpd
-127.0.0.1:{port} inet n - n - - smtpd
-    -o smtpd_upstream_proxy_protocol=haproxy
-127.0.0.1:{strange} inet n - n - 1 postscreen
-    -o postscreen_upstream_proxy_protocol=haproxy
-    -o postscreen_greet_wait=1s
-smtpd   pass - - n - - smtpd
-dnsblog unix - - n - 0 dnsblog
-tlsproxy unix - - n - 0 tlsproxy
-''' + Postfix.MASTER[Postfix.MASTER.index('postlog'):]
-
-
-@pytest.fixture(scope='module')
-def postfix():
-    if not starters.has('postfix') or os.getuid() != 0:
-        pytest.skip('no Postfix, or not root')
-    plain_port = starters.free_port()
-    p = type('Postfix', (ProxiedPostfix,), {
-        'MASTER': ProxiedPostfix.MASTER.replace('PLAIN', str(plain_port))})()
-    p.plain_port = plain_port
-    yield p
-    p.stop()
-
-
-@pytest.mark.parametrize('how', ['on', 'v2'])
-@pytest.mark.parametrize('which', ['smtpd', 'postscreen'])
-def test_postfix(started, postfix, how, which):  # noqa: F811
-    port = postfix.port if which == 'smtpd' else postfix.strange_port
-    subject = f'{which} {how}'
-    s = started(backend=f'127.0.0.1:{port}', proxy_protocol=how)
-    c = s.connect(source='127.0.0.7')
-    from_port = c.sock.getsockname()[1]
-    submit(c, subject)
-    received = re.search(r'^Received: .*$', postfix.delivered(subject),
-                         re.M).group(0)
-    assert 'from client.example (unknown [127.0.0.7])' in received
-    if which == 'postscreen':
-        assert f'CONNECT from [127.0.0.7]:{from_port} to [127.0.0.1]' in \
-            postfix.log()
-
-
-@pytest.mark.parametrize('how', ['on', 'v2'])
-def test_postfix_that_does_not_expect_it(
-        started, postfix, how):  # noqa: F811
-    s = started(backend=f'127.0.0.1:{postfix.plain_port}', proxy_protocol=how)
-    c = s.connect()
-    log_in(c, '421 4.3.0 ')
-    c.expect_end()
-    c.close()
-    assert s.await_event('upstream')['result'] == 'failed'
 
 
 # --- HAProxy and ourselves -------------------------------------------------
