@@ -145,7 +145,7 @@ class Stderr(threading.Thread):
     def __init__(self, fd):
         super().__init__(daemon=True)
         self.fd = fd
-        self.data = b''
+        self.data = bytearray()
         self.ended = threading.Event()
         self.start()
 
