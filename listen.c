@@ -216,12 +216,23 @@ become_session(struct listener *l, const struct listen_socket *ls, int fd,
 
 /* A line to a client that is not served; none where TLS was to come first. */
 static void
+say_no(struct listener *l, const struct listen_socket *ls, int fd,
+    enum smtp_reply reply)
+{
+	const char *line = smtp_reply(reply);
+
+	if (ls->kind & CONFIG_SOCKET_SSL)
+		return;
+	(void)send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL);
+	part_from(l, fd);
+}
+
+static void
 turn_away(struct listener *l, const struct listen_socket *ls, int fd,
     const struct sockaddr_storage *peer, enum smtp_reply reply,
     enum counter counter)
 {
 	char addr[LISTEN_ADDR_SIZE];
-	const char *line = smtp_reply(reply);
 
 	counters_add(counter, 1);
 	listen_socket_print(peer, addr);
@@ -229,10 +240,7 @@ turn_away(struct listener *l, const struct listen_socket *ls, int fd,
 	    "limit", counter == COUNTER_FULL ? "max_connections"
 					     : "max_connections_per_source",
 	    NULL);
-	if (ls->kind & CONFIG_SOCKET_SSL)
-		return;
-	(void)send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL);
-	part_from(l, fd);
+	say_no(l, ls, fd, reply);
 }
 
 static void
@@ -289,6 +297,7 @@ admit(struct listener *l, const struct listen_socket *ls, int fd,
 	if (pid == -1) {
 		counters_set(slot, STAGE_NONE);
 		pause_accepting(l, strerror(errno));
+		say_no(l, ls, fd, REPLY_TOO_MANY_CONNECTIONS);
 		return;
 	}
 	children_add(l->children, pid, &source, l->keepers.generation);
