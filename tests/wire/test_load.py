@@ -34,7 +34,7 @@ FLAT = 10 ** 6 if SANITIZED else 64
 AT_ONCE = 40
 SOURCES = [f'127.0.0.{n}' for n in range(2, 22)]
 # A good client's session, to its end, on a machine that is busy with others.
-IN_TIME = 30 if SANITIZED else 5
+IN_TIME = 6 * DEADLINE if SANITIZED else DEADLINE
 GOOD = plain('alice', 'wonderland')
 BAD = plain('alice', 'hatter')
 FILLER = ''.join(f'{i:02d}' + 'x' * 70 + '\r\n' for i in range(13))
@@ -187,6 +187,15 @@ class Load:
     def drop_greeted(peer):
         yield b'', REPLY
 
+    def stay(self, peer):
+        """Says EHLO, and stays until all may go."""
+        yield from self.ask('', '220 ')
+        yield from self.ask('EHLO client.example\r\n', '250')
+        self.greeted += 1
+        while not self.may_go:
+            yield b'', 0.2
+        yield from self.ask('QUIT\r\n', '221 ', END)
+
     def slow(self, peer):
         """An octet a second, until all may go."""
         yield b'', REPLY
@@ -219,6 +228,26 @@ class Load:
                 inside = [p for p in inside if p.took is None]
                 assert time.monotonic() < end, 'too slow'
         self.finish(inside)
+
+    def fill_up(self, total, script, meanwhile):
+        """So many who stay; returned when all were greeted."""
+        self.greeted = 0
+        self.may_go = False
+        peers = []
+        end = time.monotonic() + LONGEST
+        while self.greeted < total:
+            self.crowd.turn()
+            # Who comes in a wave waits in line like everybody.
+            if len(peers) - self.greeted >= AT_ONCE:
+                meanwhile()
+            elif len(peers) < total:
+                peers.append(self.connect(script))
+            assert time.monotonic() < end, 'too slow'
+        return peers
+
+    def let_go(self, peers):
+        self.may_go = True
+        self.finish(peers)
 
     def finish(self, peers):
         end = time.monotonic() + LONGEST
@@ -317,11 +346,13 @@ def load(users, tmp_path, certificates):
         pytest.fail('\n'.join(complaints))
 
 
-def warm_up(load):
-    """All that is made when it is first needed, is: workers, their memory."""
+def warm_up(load, at_once=2 * AT_ONCE):
+    """All that is made when it is first needed, is: workers, their memory, a
+    channel for each of so many at once."""
     load.send_in(int(100 + 2000 * SCALE), [
         load.deliver, load.deliver_with_tls, load.be_refused, load.talk_only,
         load.drop_unread, load.drop_at_once])
+    load.let_go(load.fill_up(at_once, load.stay, load.crowd.turn))
     before = load.rest()
     load.began = time.monotonic()
     return before, load.keeper
@@ -354,28 +385,20 @@ def test_connections_dropped_without_a_word(load):
 def test_slow_clients(load):
     """All at once, an octet a second, and ten seconds of it."""
     load = load()
-    before, keeper = warm_up(load)
     total = int(2000 * SCALE)
-    slow, good = [], []
+    before, keeper = warm_up(load, total + AT_ONCE)
+    good = []
 
     def serve_a_good_one():
         good.append(load.connect(load.deliver))
         load.finish(good[-1:])
 
-    for _ in range(total):
-        slow.append(load.connect(load.slow))
-        load.crowd.turn(0)
-        # Who comes in a wave waits in line like everybody.
-        if len(slow) - load.greeted >= AT_ONCE:
-            serve_a_good_one()
-    until(lambda: (load.crowd.turn(), load.greeted == total)[1],
-          'a greeting for all', LONGEST)
+    slow = load.fill_up(total, load.slow, serve_a_good_one)
     end = time.monotonic() + 10
     while time.monotonic() < end:
         serve_a_good_one()
         assert len(children(load.front.pid)) > total
-    load.may_go = True
-    load.finish(slow)
+    load.let_go(slow)
     load.check(before, keeper, good)
 
 
