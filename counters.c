@@ -264,6 +264,27 @@ write_metrics(FILE *out)
 	fputs("# EOF\n", out);
 }
 
+/*
+ * The folder may be one that others write to (textfile collectors' often is):
+ * what they have put in our way, a symbolic link to a file of ours say, is
+ * removed and never followed. Whoever collects is another user.
+ */
+static FILE *
+open_new(const char *path)
+{
+	FILE *out = NULL;
+	int fd;
+
+	(void)unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	    0644);
+	if (fd != -1 && fchmod(fd, 0644) == 0)
+		out = fdopen(fd, "w");
+	if (fd != -1 && out == NULL)
+		(void)close(fd);
+	return out;
+}
+
 int
 counters_export(const char *path)
 {
@@ -275,7 +296,7 @@ counters_export(const char *path)
 	    snprintf(temporary, sizeof(temporary), "%s.new", path) >=
 		(int)sizeof(temporary))
 		return -1;
-	out = fopen(temporary, "we");
+	out = open_new(temporary);
 	if (out == NULL)
 		return -1;
 	write_metrics(out);

@@ -81,10 +81,12 @@ class Service:
     names  LISTEN_FDNAMES
     uid    to be started as this user
     limits what to set before it starts, as prlimit's arguments
+    umask  its own; -1: ours
     """
 
     def __init__(self, directives, sockets=(), way='fds', names=None, uid=None,
-                 relay=None, env=None, args=(), limits=(), blocking=False):
+                 relay=None, env=None, args=(), limits=(), blocking=False,
+                 umask=-1):
         words = [PROGRAM]
         for name, value in directives.items():
             if value is not None:
@@ -124,7 +126,7 @@ class Service:
         try:
             self.proc = subprocess.Popen(
                 words, stdin=stdin, stdout=stdout, stderr=writer, env=env,
-                pass_fds=high, start_new_session=True)
+                pass_fds=high, start_new_session=True, umask=umask)
         finally:
             os.close(writer)
             for fd in high:

@@ -45,7 +45,7 @@ def service(servers, users):
     """service(Listener or Keeper, directive=value, ...) starts it."""
     running = []
     settings = ('sockets', 'way', 'names', 'uid', 'relay', 'env', 'args',
-                'limits', 'blocking')
+                'limits', 'blocking', 'umask')
 
     def start(kind, **kw):
         own = {k: kw.pop(k) for k in settings if k in kw}
@@ -1863,6 +1863,19 @@ def test_metrics_file_that_cannot_be_written_is_told_once(serve, tmp_path):
     lines = [x for x in s.lines() if 'metrics' in x or 'front.prom' in x]
     assert len(lines) == 1, s.log.text
     bye(s.session())
+    s.stop()
+
+
+def test_metrics_file_does_not_follow_a_link(serve, tmp_path):
+    """Others may write to the collector's folder."""
+    path, precious = tmp_path / 'front.prom', tmp_path / 'precious'
+    precious.write_text('mail')
+    os.symlink(precious, f'{path}.new')
+    s = serve(metrics_file=str(path), umask=0o077)
+    until(path.exists, 'metrics')
+    assert precious.read_text() == 'mail'
+    parse_openmetrics(path.read_text())
+    assert not path.is_symlink() and path.stat().st_mode & 0o777 == 0o644
     s.stop()
 
 
