@@ -55,6 +55,29 @@ static const char *const stages[STAGE_COUNT] = {
     [STAGE_PROXY] = "proxy",
 };
 
+/*
+ * A new file: who still reads the old one keeps it. Its room is taken now, as on
+ * a full disk the first write to a page without any would be a SIGBUS.
+ */
+static int
+open_file(const char *path, size_t size)
+{
+	int fd, wrong;
+
+	(void)unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+	    0644);
+	if (fd == -1)
+		return -1;
+	wrong = posix_fallocate(fd, 0, (off_t)size);
+	if (wrong == 0)
+		return fd;
+	(void)close(fd);
+	(void)unlink(path);
+	errno = wrong;
+	return -1;
+}
+
 int
 counters_open(const char *path, size_t max)
 {
@@ -63,11 +86,8 @@ counters_open(const char *path, size_t max)
 	void *map;
 
 	if (path[0] != '\0') {
-		/* A new file: who still reads the old one keeps it. */
-		(void)unlink(path);
-		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC |
-			O_NOFOLLOW, 0644);
-		if (fd == -1 || ftruncate(fd, (off_t)size) == -1)
+		fd = open_file(path, size);
+		if (fd == -1)
 			return -1;
 	} else {
 		flags |= MAP_ANONYMOUS;

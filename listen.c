@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -522,6 +523,14 @@ raise_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
+static int
+refuse(const char *reason, int status)
+{
+	log_event(LOG_CRIT, "listen", "result", "failed", "reason", reason,
+	    NULL);
+	return status;
+}
+
 int
 listen_run(const struct config *conf, int inherited, int argc, char **argv)
 {
@@ -535,24 +544,22 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 	l.argv = argv;
 	if (listen_sockets_open(conf, inherited, l.sockets, &l.socket_count,
 		err) == -1) {
-		log_event(LOG_CRIT, "listen", "result", "failed", "reason",
-		    err, NULL);
-		return EX_CONFIG;
+		return refuse(err, EX_CONFIG);
 	}
 	for (i = 0; i < l.socket_count; i++) {
 		if (!(l.sockets[i].kind & CONFIG_SOCKET_SSL) || conf->ssl_certificate.count > 0)
 			continue;
-		log_event(LOG_CRIT, "listen", "result", "failed", "reason",
-		    "a socket for TLS needs ssl_certificate", NULL);
-		return EX_CONFIG;
+		return refuse(
+		    "a socket for TLS needs ssl_certificate", EX_CONFIG);
 	}
 	l.room = conf->max_connections;
 	l.children = children_new(l.room);
-	if (l.children == NULL || watch_signals(&l) == -1 ||
-	    counters_open(conf->status_file, l.room) == -1) {
-		log_event(LOG_CRIT, "listen", "result", "failed", "reason",
-		    strerror(errno), NULL);
-		return EX_OSERR;
+	if (l.children == NULL || watch_signals(&l) == -1)
+		return refuse(strerror(errno), EX_OSERR);
+	if (counters_open(conf->status_file, l.room) == -1) {
+		(void)snprintf(
+		    err, sizeof(err), "status_file: %s", strerror(errno));
+		return refuse(err, EX_OSERR);
 	}
 	if (adopt(&l, conf) == -1)
 		return EX_CONFIG;

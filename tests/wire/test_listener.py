@@ -1766,6 +1766,25 @@ def test_session_that_writes_to_the_counters_does_no_more_harm(serve,
     s.stop()
 
 
+@only_root
+def test_status_file_on_a_full_disk_is_an_error_at_the_start(users, tmp_path):
+    """Not a SIGBUS once there are sessions. In a mount namespace of its own:
+    a disk of 64 kB."""
+    done = subprocess.run(
+        ['unshare', '-m', 'sh', '-c',
+         'mount -t tmpfs -o size=64k tmpfs "$1" && shift && exec "$@"', 'sh',
+         str(tmp_path), harness.PROGRAM, '--listen', str(free_port()),
+         '--max-connections', '100000', '--auth-provider', users,
+         '--backend', fakes.dead_address(), '--log', 'stderr',
+         '--status-file', str(tmp_path / 'status')],
+        env=harness.environment(), capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 71, done.stderr
+    [line] = done.stderr.decode().splitlines()
+    e = harness.Event(line)
+    assert e.name == 'listen' and 'space' in e['reason']
+    assert 'status' in e['reason']
+
+
 def test_status_of_nobody(tmp_path):
     for args in ([], ['--status-file', str(tmp_path / 'nothing')]):
         done = harness.run('--status', *args)
