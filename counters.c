@@ -37,6 +37,7 @@ struct shared {
 };
 
 static struct shared *shared;
+static int file = -1; /* open as long as the listener runs: its lock */
 static size_t own_slot;
 static size_t slots; /* ours: what is shared, a session may overwrite */
 
@@ -55,6 +56,10 @@ static const char *const stages[STAGE_COUNT] = {
     [STAGE_PROXY] = "proxy",
 };
 
+/* Sessions do not inherit such a lock; it ends with the process, however. */
+static const struct flock running = {
+    .l_type = F_WRLCK, .l_whence = SEEK_SET};
+
 /*
  * A new file: who still reads the old one keeps it. Its room is taken now, as on
  * a full disk the first write to a page without any would be a SIGBUS.
@@ -70,6 +75,8 @@ open_file(const char *path, size_t size)
 	if (fd == -1)
 		return -1;
 	wrong = posix_fallocate(fd, 0, (off_t)size);
+	if (wrong == 0 && fcntl(fd, F_SETLK, &running) == -1)
+		wrong = errno;
 	if (wrong == 0)
 		return fd;
 	(void)close(fd);
@@ -82,25 +89,31 @@ int
 counters_open(const char *path, size_t max)
 {
 	const size_t size = sizeof(*shared) + max * sizeof(struct slot);
-	int flags = MAP_SHARED, fd = -1;
+	int flags = MAP_SHARED;
 	void *map;
 
 	if (path[0] != '\0') {
-		fd = open_file(path, size);
-		if (fd == -1)
+		file = open_file(path, size);
+		if (file == -1)
 			return -1;
 	} else {
 		flags |= MAP_ANONYMOUS;
 	}
-	map = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-	if (fd != -1)
-		(void)close(fd);
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, file, 0);
 	if (map == MAP_FAILED)
 		return -1;
 	shared = map;
 	shared->slots = slots = max;
 	shared->magic = MAGIC;
 	return 0;
+}
+
+void
+counters_detach(void)
+{
+	if (file != -1)
+		(void)close(file);
+	file = -1;
 }
 
 void
@@ -222,6 +235,15 @@ sessions_in(const struct shared *s, size_t count, enum stage stage)
 	return n;
 }
 
+/* Whether the process that made it is still there. */
+static bool
+is_locked(int fd)
+{
+	struct flock lock = running;
+
+	return fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 static const struct shared *
 map_file(const char *path, size_t *count)
 {
@@ -231,7 +253,7 @@ map_file(const char *path, size_t *count)
 
 	if (fd == -1)
 		return NULL;
-	if (fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(*s))
+	if (is_locked(fd) && fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(*s))
 		s = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd,
 		    0);
 	(void)close(fd);

@@ -52,6 +52,9 @@ enum stage {
  */
 int counters_open(const char *path, size_t max);
 
+/* In a child: the file is held by the listener alone. */
+void counters_detach(void);
+
 void counters_add(enum counter counter, uint64_t n);
 uint64_t counters_get(enum counter counter);
 
@@ -77,7 +80,10 @@ void counters_set_source(size_t slot, const struct source *source);
  */
 bool counters_enter_source(const struct source *source, size_t limit);
 
-/* Prints, for a person, what the listener that owns `path` counts. 0 or -1. */
+/*
+ * Prints, for a person, what the listener that owns `path` counts. 0, or -1:
+ * none that runs.
+ */
 int counters_print(const char *path, FILE *out);
 
 /* Replaces `path` in one step with the same as OpenMetrics text. 0 or -1. */

@@ -110,6 +110,7 @@ close_ours(struct listener *l, int keep)
 		(void)close(l->sockets[i].fd);
 	part_from_all(l);
 	(void)close(l->signals);
+	counters_detach();
 	listen_keepers_close(&l->keepers, keep);
 }
 

@@ -70,7 +70,7 @@ static int
 show_status(const struct config *conf)
 {
 	if (counters_print(conf->status_file, stdout) == -1)
-		return complain("no listener has this status_file", EX_OSERR);
+		return complain("no listener runs that has this status_file", EX_OSERR);
 	return fflush(stdout) == 0 ? EX_OK : EX_OSERR;
 }
 

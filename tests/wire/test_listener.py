@@ -1785,6 +1785,28 @@ def test_status_file_on_a_full_disk_is_an_error_at_the_start(users, tmp_path):
     assert 'status' in e['reason']
 
 
+@pytest.mark.parametrize('end', [signal.SIGTERM, signal.SIGKILL])
+def test_status_of_a_listener_that_has_ended(serve, backend, tmp_path, end):
+    """Though a session of its time may still be there."""
+    path = str(tmp_path / 'status')
+    s = serve(status_file=path, backend=backend().address)
+    c = s.session()
+    c.hello()
+    log_in(c)
+    until(lambda: counted(path)['sessions in proxy'] == 1, 'a session')
+    [pid] = s.await_sessions(1)
+    if ROOT:
+        assert path not in open_files(pid).values()
+        assert path not in open_files(s.keeper()).values()
+    s.signal(end)
+    if end == signal.SIGTERM:
+        bye(c)
+    s.wait()
+    done = harness.run('--status', '--status-file', path)
+    assert (done.returncode, done.out) == (71, '')
+    assert done.err.count('\n') == 1 and 'no listener runs' in done.err
+
+
 def test_status_of_nobody(tmp_path):
     for args in ([], ['--status-file', str(tmp_path / 'nothing')]):
         done = harness.run('--status', *args)
