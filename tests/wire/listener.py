@@ -13,7 +13,7 @@ import threading
 import time
 
 from harness import (
-    DEADLINE, LINGER, NAME, PROGRAM, SANITIZER, Client, Event, Stderr,
+    DEADLINE, LINGER, NAME, PROGRAM, SANITIZER, TOP, Client, Event, Stderr,
     WireError, argument, children, descendants, environment, is_alive, kill,
     reap, until, where)
 
@@ -324,7 +324,18 @@ class NotifySocket:
 
 ASK_MECHANISMS, ASK_VERDICT, ASK_CERTIFICATES = 1, 2, 5
 ANSWER_MECHANISMS, ANSWER_VERDICT, ANSWER_FAILURE = 7, 8, 12
-M_METHOD, M_USER, M_PASSWORD, M_KEY = 10, 12, 13, 29
+
+
+def field_numbers():
+    """{M_NAME: number}, from the header itself: the list grows."""
+    with open(os.path.join(TOP, 'lib', 'message.h')) as f:
+        rows = re.search(
+            r'#define MESSAGE_FIELDS\(X\)(.*?)\n\n', f.read(), re.S).group(1)
+    return {f'M_{name}': i
+            for i, name in enumerate(re.findall(r'X\((\w+)\)', rows))}
+
+
+FIELDS = field_numbers()
 
 
 def packet(kind, **fields):
@@ -332,7 +343,7 @@ def packet(kind, **fields):
     data = bytes([kind])
     for name, value in fields.items():
         value = value.encode()
-        data += bytes([globals()[name]]) + len(value).to_bytes(2, 'big') + \
+        data += bytes([FIELDS[name]]) + len(value).to_bytes(2, 'big') + \
             value + b'\0'
     return data
 
