@@ -285,6 +285,15 @@ config_load(struct config *conf, int argc, char **argv, char *err)
 	return result;
 }
 
+bool
+config_listen_is_argument(void)
+{
+	const struct directive *d =
+	    config_table_owner(offsetof(struct config, listen));
+
+	return config_source_of(d)->from == FROM_ARGUMENT;
+}
+
 size_t
 config_unknown_count(void)
 {

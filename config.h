@@ -179,6 +179,12 @@ enum config_result {
 enum config_result config_load(
     struct config *conf, int argc, char **argv, char *err);
 
+/*
+ * Whether the listen in effect was given as an argument, and so is meant for
+ * this very process: a file may serve others, too.
+ */
+bool config_listen_is_argument(void);
+
 /* --help: the directives in groups, with their defaults. */
 void config_print_help(FILE *out);
 

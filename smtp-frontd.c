@@ -105,17 +105,18 @@ main(int argc, char **argv)
 	enum config_result loaded;
 	enum peer_found found;
 	int rfd = -1, wfd = -1;
-	bool complete;
+	bool complete, passed;
 
 	sandbox_private();
 	(void)signal(SIGPIPE, SIG_IGN);
 	/* Ignored by who started us, it would hide how a relay ended. */
 	(void)signal(SIGCHLD, SIG_DFL);
 	found = peer_find(&rfd, &wfd);
+	passed = found == PEER_CONNECTION && rfd == wfd;
 	complete = has_standard_fds();
 
 	loaded = config_load(&conf, argc, argv, err);
-	if (loaded != CONFIG_OK && found == PEER_CONNECTION && rfd == wfd)
+	if (loaded != CONFIG_OK && passed)
 		return refuse_to_serve(err, rfd, (int)loaded);
 	if (loaded != CONFIG_OK)
 		return complain(err, (int)loaded);
@@ -124,6 +125,9 @@ main(int argc, char **argv)
 
 	if (!complete)
 		return EX_OSERR;
+	if (passed && config_listen_is_argument())
+		return refuse_to_serve(
+		    "--listen with a connection on fd 0 or 3", rfd, EX_USAGE);
 	if (found == PEER_MISSING && conf.listen.count == 0)
 		return complain("no connection on fd 0 and 1", EX_OSERR);
 
@@ -133,7 +137,8 @@ main(int argc, char **argv)
 	warn_of_unknown();
 	if (conf.keeper)
 		return serve_as_keeper(&conf, found, rfd);
-	if (conf.listen.count > 0 || found == PEER_LISTENING)
+	/* One file may serve a listener and xinetd: a connection is served. */
+	if ((conf.listen.count > 0 && !passed) || found == PEER_LISTENING)
 		return listen_run(
 		    &conf, found == PEER_LISTENING ? rfd : -1, argc, argv);
 	return session_run(&conf, rfd, wfd);

@@ -294,6 +294,33 @@ def test_list_in_a_file(serve, tmp_path, certificates):
     s.stop()
 
 
+@pytest.mark.parametrize('way', ['fd0', 'fd3'])
+@pytest.mark.parametrize('source', ['environment', 'file'])
+def test_listen_of_a_shared_file_is_not_for_a_connection(front, backend,
+                                                         tmp_path, way,
+                                                         source):
+    """xinetd's session is no listener, though the listener's file is its,
+    too."""
+    config = tmp_path / 'conf'
+    config.write_text(f'SMTP_LISTEN=unix:{tmp_path}/front\n')
+    own = {'args': ['--config', str(config)]} if source == 'file' else \
+        {'env': {'SMTP_LISTEN': f'unix:{tmp_path}/front'}}
+    s = front(way=way, backend=backend().address, **own)
+    s.client.greeting()
+    s.client.hello()
+    log_in(s.client)
+    assert not (tmp_path / 'front').exists()
+    s.quit()
+
+
+@pytest.mark.parametrize('way', ['fd0', 'fd3'])
+def test_listen_as_an_argument_is_not_for_a_connection(front, tmp_path, way):
+    s = front(way=way, listen=f'unix:{tmp_path}/front')
+    assert s.client.rest() == b''
+    assert s.wait() == 64
+    assert not (tmp_path / 'front').exists()
+
+
 def test_port_in_use(serve):
     with listening_socket() as taken:
         port = taken.getsockname()[1]
