@@ -49,6 +49,7 @@
 #define KINDS ((CONFIG_SOCKET_SSL | CONFIG_SOCKET_PROXY) + 1)
 
 struct listener {
+	const struct config *first; /* what only a start takes is of this */
 	const struct config *conf;
 	const struct config *by_kind[KINDS]; /* of socket */
 	int argc;
@@ -178,6 +179,47 @@ adopt(struct listener *l, const struct config *conf)
 	return 0;
 }
 
+static bool
+is_same_list(const struct config_list *a, const struct config_list *b)
+{
+	size_t i;
+
+	if (a->count != b->count)
+		return false;
+	for (i = 0; i < a->count; i++)
+		if (strcmp(a->word[i], b->word[i]) != 0)
+			return false;
+	return true;
+}
+
+/* Which directives of `conf` wait for a restart, in words; NULL for none. */
+static const char *
+find_waiting(const struct listener *l, const struct config *conf)
+{
+	static char text[128];
+	const struct {
+		const char *name;
+		bool same;
+	} rows[] = {
+	    {"listen", is_same_list(&conf->listen, &l->first->listen)},
+	    {"socket", conf->socket == l->first->socket},
+	    {"max_connections", conf->max_connections <= l->room},
+	    {"status_file",
+		strcmp(conf->status_file, l->first->status_file) == 0},
+	    {"log", conf->log == l->first->log},
+	};
+	size_t i, len, named = 0;
+
+	len = (size_t)snprintf(text, sizeof(text), "needs a restart:");
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].same)
+			continue;
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s",
+		    named++ > 0 ? "," : "", rows[i].name);
+	}
+	return named > 0 ? text : NULL;
+}
+
 /*
  * The directives of an earlier load stay in memory: sessions of that time may
  * have them still, and a reload is rare.
@@ -187,6 +229,7 @@ reload(struct listener *l)
 {
 	struct config *conf = calloc(1, sizeof(*conf));
 	char err[CONFIG_ERROR_SIZE] = "out of memory";
+	const char *waiting;
 
 	notify_state(NOTIFY_RELOADING);
 	if (conf == NULL ||
@@ -196,6 +239,9 @@ reload(struct listener *l)
 	else if (adopt(l, conf) == -1)
 		log_event(LOG_ERR, "reload", "result", "failed", "reason",
 		    "see the line before", NULL);
+	else if ((waiting = find_waiting(l, conf)) != NULL)
+		log_event(LOG_WARNING, "reload", "result", "ok", "reason",
+		    waiting, NULL);
 	else
 		log_event(LOG_INFO, "reload", "result", "ok", NULL);
 	notify_state(NOTIFY_READY);
@@ -553,6 +599,7 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 		return refuse(
 		    "a socket for TLS needs ssl_certificate", EX_CONFIG);
 	}
+	l.first = conf;
 	l.room = conf->max_connections;
 	l.children = children_new(l.room);
 	if (l.children == NULL || watch_signals(&l) == -1)

@@ -1390,6 +1390,36 @@ def test_bad_file_keeps_the_old_and_says_why(reloadable, backend, breakage):
     r.s.stop()
 
 
+@pytest.mark.parametrize('text,names', [
+    ('SMTP_LISTEN={port}', ['listen']),
+    ('SMTP_STATUS_FILE={folder}/status SMTP_LOG=syslog',
+     ['status_file', 'log']),
+    ('SMTP_MAX_CONNECTIONS=30', ['max_connections']),
+    ('SMTP_SOCKET=ssl', ['socket']),
+    ('SMTP_MAX_CONNECTIONS=10 SMTP_METRICS_FILE={folder}/prom', [])])
+def test_reload_says_what_needs_a_restart(serve, certificates, tmp_path, text,
+                                          names):
+    """And takes the rest."""
+    config = tmp_path / 'conf'
+    config.write_text('SMTP_MAX_CONNECTIONS=20\n')
+    s = serve(args=['--config', str(config)], log=None,
+              **certificates.directives())
+    bye(s.session())
+    text = text.format(port=free_port(), folder=tmp_path).replace(' ', '\n')
+    config.write_text(
+        f'SMTP_MAX_CONNECTIONS=20\nSMTP_CAPABILITIES=VRFY\n{text}\n')
+    # The same again: it is what is in force that counts.
+    for n in (1, 2):
+        s.signal(signal.SIGHUP)
+        e = s.await_event('reload', n, result='ok')
+        assert e.get('reason') == (
+            'needs a restart: ' + ', '.join(names) if names else None)
+    c = s.session()
+    assert 'VRFY' in c.hello()
+    bye(c)
+    s.stop()
+
+
 def test_sessions_of_before_a_reload_authenticate(reloadable, backend):
     r = reloadable(backend=backend().address)
     greeted, asked = r.s.session(), secured(r.s.session())
