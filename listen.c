@@ -162,12 +162,22 @@ adopt(struct listener *l, const struct config *conf)
 {
 	struct listen_keeper keeper;
 	const struct config *by_kind[KINDS];
+	char err[LISTEN_KEEPER_ERROR];
 
 	if (derive_all(conf, by_kind) == -1 ||
 	    listen_keeper_start(&l->keepers, &keeper, conf) == -1) {
 		log_event(LOG_ERR, "keeper", "result", "failed", "reason",
 		    strerror(errno), NULL);
 		return -1;
+	}
+	if (listen_keeper_try(&keeper, conf, err) == -1) {
+		log_event(LOG_ERR, "keeper", "result", "failed", "reason", err,
+		    NULL);
+		/* At the start there is nothing better that could stay. */
+		if (l->conf != NULL) {
+			listen_keeper_end(&keeper);
+			return -1;
+		}
 	}
 	if (session_prepare(conf, &keeper.addr, keeper.addr_len) == -1) {
 		listen_keeper_end(&keeper);

@@ -14,21 +14,89 @@
 #include "keeper_pool.h"
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "lib/message.h"
+#include "lib/text.h"
+#include "notify.h"
 
 #include "listen_keeper.h"
 
 /* A keeper that dies is not restarted more often than this. */
 #define PAUSE_MS 1000
 
+/* How long a new one may take until it answers: seconds. */
+#define PATIENCE 10
+
 void
 listen_keepers_init(struct listen_keepers *all,
     void (*detach)(void *arg, int keep), void *arg)
 {
 	memset(all, 0, sizeof(*all));
-	all->now.fd = -1;
+	all->now.fd = all->now.channel = -1;
 	all->detach = detach;
 	all->arg = arg;
 }
+
+/* --- the listener's own channel ------------------------------------------ */
+
+static void
+hang_up(struct listen_keeper *k)
+{
+	if (k->channel != -1)
+		(void)close(k->channel);
+	k->channel = -1;
+}
+
+static int
+open_channel(struct listen_keeper *k)
+{
+	if (k->channel == -1)
+		k->channel = socket(
+		    AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return k->channel == -1 ? -1 : 0;
+}
+
+/*
+ * Asks what costs nothing to answer; the answer is for later. A queue that is
+ * full (EAGAIN) is that of a keeper that does not keep up.
+ */
+static int
+ask(struct listen_keeper *k)
+{
+	static struct message m;
+
+	if (connect(k->channel, (const struct sockaddr *)&k->addr,
+		k->addr_len) == -1 &&
+	    errno != EISCONN)
+		return -1;
+	message_init(&m, ASK_MECHANISMS);
+	return message_send(k->channel, &m, clock_in(0));
+}
+
+int
+listen_keeper_try(
+    struct listen_keeper *k, const struct config *conf, char *err)
+{
+	static struct message m;
+	int i, r = -1;
+
+	if (open_channel(k) == 0 && ask(k) == 0) {
+		errno = ETIMEDOUT;
+		for (i = 0; i < PATIENCE && r == -1 && errno == ETIMEDOUT; i++) {
+			notify_alive();
+			r = message_receive(k->channel, &m, clock_in(1000));
+		}
+	}
+	notify_alive();
+	if (r == 1 &&
+	    (m.type == ANSWER_MECHANISMS || conf->auth_provider[0] == '\0' ||
+		conf->keeper_socket[0] != '\0'))
+		return 0;
+	(void)text_copy(err, LISTEN_KEEPER_ERROR,
+	    r == 1 ? message_text(&m, M_REASON) : "it does not answer");
+	return -1;
+}
+
+/* --- its life ------------------------------------------------------------ */
 
 /* The socket lives longer than the process: its queue survives a crash. */
 static int
@@ -56,6 +124,7 @@ start_process(struct listen_keepers *all, struct listen_keeper *k,
 {
 	pid_t parent = getpid();
 
+	hang_up(k);
 	k->started = clock_ms();
 	k->pid = fork();
 	if (k->pid == 0) {
@@ -76,6 +145,7 @@ listen_keeper_start(struct listen_keepers *all, struct listen_keeper *k,
 	int saved;
 
 	memset(k, 0, sizeof(*k));
+	k->channel = -1;
 	if (open_socket(k) == 0 && start_process(all, k, conf) == 0)
 		return 0;
 	saved = errno;
@@ -92,8 +162,9 @@ listen_keeper_end(struct listen_keeper *k)
 		(void)kill(k->pid, SIGTERM);
 	if (k->fd != -1)
 		(void)close(k->fd);
+	hang_up(k);
 	memset(k, 0, sizeof(*k));
-	k->fd = -1;
+	k->fd = k->channel = -1;
 }
 
 static void
@@ -109,6 +180,7 @@ put_aside(struct listen_keepers *all)
 			place = &all->retired[i];
 	if (place->generation != 0)
 		listen_keeper_end(place);
+	hang_up(&all->now);
 	*place = all->now;
 	all->now.fd = -1;
 }
@@ -184,6 +256,7 @@ listen_keepers_close(struct listen_keepers *all, int keep)
 	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
 		if (all->retired[i].generation != 0)
 			(void)close(all->retired[i].fd);
+	hang_up(&all->now);
 	if (all->now.fd != -1 && all->now.fd != keep)
 		(void)close(all->now.fd);
 }

@@ -22,6 +22,7 @@ struct listen_keeper {
 	struct sockaddr_un addr;
 	socklen_t addr_len;
 	pid_t pid; /* 0: it has died */
+	int channel; /* the listener's own, as a session has one; -1: none */
 	int64_t started;
 	unsigned generation; /* of the sessions that know it; 0: nobody's place */
 };
@@ -42,6 +43,15 @@ void listen_keepers_init(struct listen_keepers *all,
 /* Starts one for `conf`, which is in nobody's place yet. 0, or -1 with errno. */
 int listen_keeper_start(struct listen_keepers *all, struct listen_keeper *k,
     const struct config *conf);
+
+/*
+ * Waits until it answers, ten seconds at most, in which systemd is told that we
+ * live. 0, or -1 with the reason in `err` (LISTEN_KEEPER_ERROR octets): it does
+ * not, or has a provider that cannot be opened.
+ */
+#define LISTEN_KEEPER_ERROR 256
+int listen_keeper_try(
+    struct listen_keeper *k, const struct config *conf, char *err);
 
 /* Ends one that nobody asks any more. */
 void listen_keeper_end(struct listen_keeper *k);

@@ -36,6 +36,12 @@ notify_state(enum notify_state state)
 }
 
 void
+notify_alive(void)
+{
+	tell("WATCHDOG=1");
+}
+
+void
 notify_status(uint64_t sessions, uint64_t per_second, uint64_t refused)
 {
 	char text[256];

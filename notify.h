@@ -15,6 +15,9 @@ enum notify_state {
 
 void notify_state(enum notify_state state);
 
+/* The watchdog's sign of life, in a wait that is longer than the others. */
+void notify_alive(void);
+
 /* The status line, and with it the watchdog's sign of life. */
 void notify_status(uint64_t sessions, uint64_t per_second, uint64_t refused);
 

@@ -272,9 +272,10 @@ class Load:
                 f'{[(p, state(p)) for p in processes]} are left; '
                 f'{self.closes()} of {self.opened} sessions ended')
         self.keeper = processes[0]
-        # Channels are closed by the keeper in its own time.
+        # Channels are closed by the keeper in its own time, but the
+        # listener's.
         until(lambda: not [x for x in open_files(self.keeper).values()
-                           if x.startswith('socket:')][1:], 'closed channels')
+                           if x.startswith('socket:')][2:], 'closed channels')
         return Kept(front.pid), Kept(self.keeper)
 
     def closes(self):
