@@ -23,7 +23,7 @@
 /* A keeper that dies is not restarted more often than this. */
 #define PAUSE_MS 1000
 
-/* How long a new one may take until it answers: seconds. */
+/* How long one may take until it answers: seconds. */
 #define PATIENCE 10
 
 void
@@ -96,6 +96,49 @@ listen_keeper_try(
 	return -1;
 }
 
+/* The end of the channel is an answer, too: who hangs up is alive. */
+static bool
+has_answered(struct listen_keeper *k)
+{
+	static struct message m;
+	int r = message_receive(k->channel, &m, clock_in(0));
+
+	if (r == -1 && errno == ETIMEDOUT)
+		return false;
+	if (r != 1)
+		hang_up(k);
+	return true;
+}
+
+/*
+ * Looks after the one at work, without waiting for it: the answer is for the
+ * next look. Looks are counted, as the clock goes on while the machine stands.
+ */
+static void
+watch(struct listen_keeper *k)
+{
+	if (k->pid == 0)
+		return;
+	if (k->channel != -1 && has_answered(k))
+		k->unanswered = 0;
+	if (k->unanswered == PATIENCE) {
+		log_event(LOG_ERR, "keeper", "result", "killed", "reason",
+		    "it does not answer", NULL);
+		(void)kill(k->pid, SIGKILL);
+		hang_up(k);
+		k->unanswered = 0;
+		return;
+	}
+	if (k->unanswered == 0 || k->channel == -1) {
+		/* Without descriptors it is not its fault. */
+		if (open_channel(k) == -1)
+			return;
+		if (ask(k) == -1)
+			hang_up(k);
+	}
+	k->unanswered++;
+}
+
 /* --- its life ------------------------------------------------------------ */
 
 /* The socket lives longer than the process: its queue survives a crash. */
@@ -125,6 +168,7 @@ start_process(struct listen_keepers *all, struct listen_keeper *k,
 	pid_t parent = getpid();
 
 	hang_up(k);
+	k->unanswered = 0;
 	k->started = clock_ms();
 	k->pid = fork();
 	if (k->pid == 0) {
@@ -229,6 +273,7 @@ listen_keepers_mind(struct listen_keepers *all, const struct children *children,
 {
 	size_t i;
 
+	watch(&all->now);
 	replace(all, conf);
 	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
 		if (all->retired[i].generation != 0 &&

@@ -23,6 +23,7 @@ struct listen_keeper {
 	socklen_t addr_len;
 	pid_t pid; /* 0: it has died */
 	int channel; /* the listener's own, as a session has one; -1: none */
+	unsigned unanswered; /* looks at it since it was asked */
 	int64_t started;
 	unsigned generation; /* of the sessions that know it; 0: nobody's place */
 };
@@ -67,8 +68,9 @@ void listen_keepers_adopt(
 bool listen_keepers_died(struct listen_keepers *all, pid_t pid);
 
 /*
- * Starts the one at work anew if it has died, but not in a race with what kills
- * it; logged. Lets those go that none of `children` can ask.
+ * To be called each second. Kills the one at work if it has not answered for
+ * ten, starts it anew if it has died, but not in a race with what kills it;
+ * logged. Lets those go that none of `children` can ask.
  */
 void listen_keepers_mind(struct listen_keepers *all,
     const struct children *children, const struct config *conf);

@@ -679,6 +679,46 @@ def test_stopped_keeper(serve, backend):
     s.stop()
 
 
+def test_keeper_that_hangs_is_replaced(serve, backend):
+    s = serve(backend=backend().address)
+    bye(s.session())
+    keeper = s.keeper()
+    os.kill(keeper, signal.SIGSTOP)
+    begin = time.monotonic()
+    e = s.await_event('keeper', result='killed', seconds=20)
+    assert 'answer' in e['reason']
+    assert time.monotonic() - begin > 8
+    s.await_event('keeper', result='restarted')
+    assert s.keeper() != keeper
+    c = s.session()
+    c.hello()
+    log_in(c)
+    bye(c)
+    time.sleep(2.5)  # the new one answers
+    assert len(s.events('keeper', result='killed')) == 1
+    s.stop()
+
+
+def test_busy_keeper_is_not_replaced(serve, backend, auth_server):
+    """All its judges wait for a slow auth server, and longer than that."""
+    b = backend()
+    judge = SlowJudge(b)
+    a = auth_server(judge)
+    s = serve(auth_provider=a.url, backend=b.address, keeper_workers=1,
+              auth_timeout='30s')
+    clients = [s.session() for _ in range(3)]
+    for c in clients:
+        c.hello()
+        c.line('AUTH PLAIN ' + GOOD)
+    time.sleep(12.5)
+    assert s.events('keeper') == []
+    judge.go.set()
+    for c in clients:
+        c.expect('235 ')
+        bye(c)
+    s.stop()
+
+
 class SlowJudge:
     """Answers of an AuthServer: each waits until it is let go."""
 
