@@ -7,8 +7,10 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <sysexits.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "keeper_pool.h"
@@ -22,6 +24,10 @@
 
 /* A keeper that dies is not restarted more often than this. */
 #define PAUSE_MS 1000
+
+/* How long they have at the end; and how long the kernel, for a killed one. */
+#define END_MS	  2000
+#define KILLED_MS 500
 
 /* How long one may take until it answers: seconds. */
 #define PATIENCE 10
@@ -282,15 +288,44 @@ listen_keepers_mind(struct listen_keepers *all, const struct children *children,
 			listen_keeper_end(&all->retired[i]);
 }
 
-void
-listen_keepers_end(struct listen_keepers *all)
+static void
+signal_all(const struct listen_keepers *all, int number)
 {
 	size_t i;
 
-	listen_keeper_end(&all->now);
+	if (all->now.pid > 0)
+		(void)kill(all->now.pid, number);
 	for (i = 0; i < LISTEN_KEEPERS_RETIRED; i++)
-		if (all->retired[i].generation != 0)
-			listen_keeper_end(&all->retired[i]);
+		if (all->retired[i].pid > 0)
+			(void)kill(all->retired[i].pid, number);
+}
+
+/* Whether all children have ended by `deadline`. */
+static bool
+wait_for_all(struct listen_keepers *all, int64_t deadline)
+{
+	static const struct timespec pause = {0, 10 * 1000000L};
+	pid_t pid;
+
+	while ((pid = waitpid(-1, NULL, WNOHANG)) != -1) {
+		if (pid > 0)
+			(void)listen_keepers_died(all, pid);
+		else if (clock_left(deadline) == 0)
+			return false;
+		else
+			(void)nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+void
+listen_keepers_end(struct listen_keepers *all)
+{
+	signal_all(all, SIGTERM);
+	if (wait_for_all(all, clock_in(END_MS)))
+		return;
+	signal_all(all, SIGKILL);
+	(void)wait_for_all(all, clock_in(KILLED_MS));
 }
 
 void

@@ -75,7 +75,10 @@ bool listen_keepers_died(struct listen_keepers *all, pid_t pid);
 void listen_keepers_mind(struct listen_keepers *all,
     const struct children *children, const struct config *conf);
 
-/* Ends them all. */
+/*
+ * Ends them all, and waits until none of our children is left: two seconds,
+ * then what is a keeper is killed.
+ */
 void listen_keepers_end(struct listen_keepers *all);
 
 /* Closes their sockets, in a process that shall not have them, but `keep`. */

@@ -1711,6 +1711,25 @@ def test_end_without_sessions_is_at_once(serve):
         until(lambda: not is_alive(keeper), 'the end of the keeper', 2)
 
 
+@pytest.mark.parametrize('how', ['idle', 'hangs', 'session'])
+def test_nobody_is_left_when_the_listener_ends(serve, backend, how):
+    """systemd kills what is left, and says so in the journal."""
+    s = serve(backend=backend().address, shutdown_timeout='500ms')
+    c = s.session()
+    c.hello()
+    log_in(c)
+    pids = [s.keeper(), *s.await_sessions(1)]
+    if how != 'session':
+        bye(c)
+        s.await_sessions(0)
+    if how == 'hangs':
+        os.kill(s.keeper(), signal.SIGSTOP)
+    s.signal(signal.SIGTERM)
+    assert s.wait() == 0
+    # Not even a zombie: it would be ours by now.
+    assert [harness.state(pid) for pid in pids] == ['', '']
+
+
 def test_keeper_serves_until_the_last_session(serve, backend):
     """A session that was begun may need it still."""
     b = backend(replies={'AUTH': '535 no'})
