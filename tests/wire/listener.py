@@ -322,20 +322,26 @@ class NotifySocket:
 
 # --- the keeper's language -------------------------------------------------
 
-ASK_MECHANISMS, ASK_VERDICT, ASK_CERTIFICATES = 1, 2, 5
-ANSWER_MECHANISMS, ANSWER_VERDICT, ANSWER_FAILURE = 7, 8, 12
-
-
-def field_numbers():
-    """{M_NAME: number}, from the header itself: the list grows."""
+def numbers():
+    """({ASK_NAME: number}, {M_NAME: number}), from the header itself: the
+    lists grow."""
     with open(os.path.join(TOP, 'lib', 'message.h')) as f:
-        rows = re.search(
-            r'#define MESSAGE_FIELDS\(X\)(.*?)\n\n', f.read(), re.S).group(1)
-    return {f'M_{name}': i
-            for i, name in enumerate(re.findall(r'X\((\w+)\)', rows))}
+        text = f.read()
+    types = re.search(r'enum message_type \{(.*?)\n\}', text, re.S).group(1)
+    rows = re.search(r'#define MESSAGE_FIELDS\(X\)(.*?)\n\n', text,
+                     re.S).group(1)
+    return ({name: i for i, name in enumerate(
+                 re.findall(r'\b((?:ASK|ANSWER)_\w+)(?= = 1,|,)', types), 1)},
+            {f'M_{name}': i for i, name in enumerate(
+                 re.findall(r'X\((\w+)\)', rows))})
 
 
-FIELDS = field_numbers()
+TYPES, FIELDS = numbers()
+ASK_MECHANISMS, ASK_VERDICT, ASK_CERTIFICATES = (
+    TYPES[x] for x in ('ASK_MECHANISMS', 'ASK_VERDICT', 'ASK_CERTIFICATES'))
+ANSWER_MECHANISMS, ANSWER_VERDICT, ANSWER_FAILURE = (
+    TYPES[x] for x in ('ANSWER_MECHANISMS', 'ANSWER_VERDICT',
+                       'ANSWER_FAILURE'))
 
 
 def packet(kind, **fields):
