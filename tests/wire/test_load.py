@@ -27,7 +27,7 @@ with open(harness.PROGRAM, 'rb') as program:
 
 SCALE = float(os.environ.get('LOAD_SCALE', 0.005 if SANITIZED else 0.02))
 # Seconds after which a part of a test hangs.
-LONGEST = 300 + 2000 * SCALE
+LONGEST = 300 + 8000 * SCALE
 # What memory may differ by, in KiB: pages that are touched by chance.
 FLAT = 10 ** 6 if SANITIZED else 64
 
