@@ -48,6 +48,10 @@ take_word(struct backend_tls *how, const char *word)
 		how->verify = how->dane = CONFIG_NO;
 		return true;
 	}
+	if (text_equal(word, "verify")) {
+		how->verify = CONFIG_YES;
+		return true;
+	}
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
 		if (text_equal(word, modes[i].word)) {
 			how->mode = modes[i].mode;

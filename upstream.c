@@ -208,12 +208,27 @@ client_protocol(const struct session *s, char *buf, size_t size)
 	return s->esmtp ? "ESMTP" : "SMTP";
 }
 
-/* Not where AUTH tells it: the two could part. */
+/*
+ * Whether AUTH tells the backend who the client is: by directive, or because the
+ * provider leaves the last word on the password to the backend.
+ */
+static bool
+needs_auth(const struct session *s)
+{
+	return s->mechanism != NULL &&
+	    (s->conf->proxy_smtp_auth ||
+		message_get(&s->verdict, M_BACKEND_AUTH) != NULL);
+}
+
+/*
+ * Not where AUTH tells it: the two could part, and who is believed without a
+ * password needs none.
+ */
 static const char *
 client_login(const struct session *s, char *buf, size_t size)
 {
 	(void)buf, (void)size;
-	if (s->mechanism == NULL || s->conf->proxy_smtp_auth)
+	if (s->mechanism == NULL || needs_auth(s))
 		return NULL;
 	return message_get(&s->verdict, M_USER);
 }
@@ -446,7 +461,7 @@ authenticate(struct session *s, struct upstream *up)
 	const char *user = message_get(&s->verdict, M_BACKEND_USER);
 	const char *password = message_get(&s->verdict, M_BACKEND_PASSWORD);
 
-	if (up->is_relay || !s->conf->proxy_smtp_auth || s->mechanism == NULL)
+	if (up->is_relay || !needs_auth(s))
 		return UPSTREAM_READY;
 	up->committed = true;
 	if (user == NULL)

@@ -52,9 +52,12 @@ struct auth_provider {
 	 *   M_USER (the login name to use), M_REASON (one line, for the log
 	 *   and, with M_CODE as "535 5.7.8", for the client), M_DELAY (ms to
 	 *   wait before the answer), M_BACKEND (host:port, [v6]:port or
-	 *   unix:/path), M_BACKEND_USER, M_BACKEND_PASSWORD, M_ENVIRONMENT
-	 *   (for a relay program: variables that can do no harm, for they
-	 *   are set as they are).
+	 *   unix:/path), M_BACKEND_USER, M_BACKEND_PASSWORD; M_BACKEND_SSL, in
+	 *   place of proxy_ssl and proxy_ssl_verify ("off", "on" or "starttls",
+	 *   and "verify" or "any-cert"); M_BACKEND_AUTH ("on") where the backend
+	 *   has the last word on the password, which is given to it in any case;
+	 *   M_ENVIRONMENT (for a relay program: variables that can do no harm,
+	 *   for they are set as they are).
 	 * M_REASON without M_CODE is for the log alone.
 	 * Blocking, by its own deadline. Must not keep or log a password.
 	 */

@@ -27,6 +27,8 @@ is_bytes(enum message_field f)
 	switch (f) {
 	case M_RESPONSE:
 	case M_CHALLENGE:
+	case M_BINDING_EXPORTER:
+	case M_BINDING_END_POINT:
 	case M_DATA:
 	case M_SIGNATURE:
 	case M_CHAIN:

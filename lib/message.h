@@ -58,6 +58,10 @@ enum message_type {
 	 * CERTIFICATE in PEM */                                              \
 	X(TLS_VERIFY) X(TLS_SUBJECT) X(TLS_ISSUER) X(TLS_SERIAL)               \
 	X(TLS_FINGERPRINT) X(TLS_CERTIFICATE)                                  \
+	/* the name in it, where it was verified */                            \
+	X(CERTIFICATE_USER)                                                    \
+	/* bytes: channel bindings (RFC 9266, RFC 5929 section 4) */           \
+	X(BINDING_EXPORTER) X(BINDING_END_POINT)                               \
 	/* credentials: METHOD is plain, cram-md5, external or none; bytes in  \
 	 * RESPONSE */                                                         \
 	X(METHOD) X(MECHANISM) X(USER) X(PASSWORD) X(AUTHZID) X(SALT)          \
@@ -66,6 +70,8 @@ enum message_type {
 	 * CHALLENGE, which is the last word of an exchange here */            \
 	X(RESULT) X(REASON) X(CODE) X(DELAY) X(BACKEND)                        \
 	X(BACKEND_USER) X(BACKEND_PASSWORD) X(BACKEND_SSL) X(CHALLENGE)        \
+	/* "on" where AUTH to BACKEND is part of the judgement */              \
+	X(BACKEND_AUTH)                                                        \
 	/* bytes: NAME=value NUL ..., for a relay program */                   \
 	X(ENVIRONMENT)                                                         \
 	/* lists of words: what the provider can do, and what it runs */       \

@@ -673,6 +673,24 @@ auth_mechanisms(void **state)
 	expect_auth("AUTH CRAM-MD5 LOGIN", login, LENGTH(login));
 }
 
+/* By the verdict: the login is for AUTH alone to tell. */
+static void
+auth_by_verdict(void **state)
+{
+	static const struct step steps[] = {{NULL, GREETING},
+	    {"EHLO client.example\r\n",
+		"250-b\r\n250-XCLIENT ADDR LOGIN\r\n250 AUTH PLAIN\r\n"},
+	    {"XCLIENT ADDR=192.0.2.1\r\n", GREETING},
+	    {"EHLO client.example\r\n", "250-b\r\n250 AUTH PLAIN\r\n"},
+	    {"AUTH PLAIN AHRoZWlycwBzZWNyZXQ=\r\n", "235 ok\r\n"}};
+
+	(void)state;
+	message_put(&session.verdict, M_BACKEND_AUTH, "on");
+	message_put(&session.verdict, M_BACKEND_USER, "theirs");
+	message_put(&session.verdict, M_BACKEND_PASSWORD, "secret");
+	EXPECT_READY(steps);
+}
+
 static void
 refused_auth(void **state)
 {
@@ -995,6 +1013,7 @@ main(void)
 	    TEST(the_first_line_offers_nothing),
 	    TEST(a_relay_is_told_nothing),
 	    TEST(auth_mechanisms),
+	    TEST(auth_by_verdict),
 	    TEST(refused_auth),
 	    TEST(auth_without_a_password),
 	    TEST(long_credentials),
