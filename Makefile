@@ -32,7 +32,7 @@ LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
 	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
 	lib/listen_spec lib/network lib/source lib/proxy_header lib/spawn : config : \
 	sasl auth : auth/provider : facts counters keyring : \
-	auth/file auth/http auth/checkpassword auth/pam \
+	auth/file auth/http auth/dovecot auth/checkpassword auth/pam \
 	peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
@@ -97,7 +97,7 @@ MAIN = \
 	vault_tls
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = systemd tls sasl-secret auth-file auth-http auth-checkpassword \
-	auth-pam
+	auth-dovecot auth-pam
 systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
@@ -112,6 +112,10 @@ auth-file_LIBS = -lcrypto -lcrypt
 auth-http_SRC  = auth/http auth/http_url auth/http_question auth/http_answer \
 	auth/http_fetch auth/http_verdict auth/http_text lib/text lib/message
 auth-http_LIBS = -lcurl
+auth-dovecot_SRC  = auth/dovecot auth/dovecot_conn auth/dovecot_line \
+	auth/dovecot_login auth/dovecot_question auth/dovecot_reply lib/dns \
+	lib/text lib/message
+auth-dovecot_LIBS = -lcares
 auth-checkpassword_SRC = auth/checkpassword lib/spawn lib/text lib/message
 auth-pam_SRC = auth/pam lib/module lib/spawn lib/text lib/message
 PASSWD    = smtp-frontd-passwd lib/passwd lib/text
@@ -164,6 +168,7 @@ UNIT = \
 	conn \
 	counters \
 	dns \
+	dovecot \
 	keeper \
 	keeper-pool \
 	listen-spec \
@@ -194,6 +199,7 @@ t-auth        = auth lib/message lib/text
 t-keeper      = keeper vault vault_tls lib/ticket vault_exchange lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
+t-dovecot     = $(auth-dovecot_SRC) $(auth-dovecot_LIBS)
 t-tls         = $(tls_SRC) $(tls_LIBS)
 t-tls-client  = $(tls_SRC) $(tls_LIBS)
 t-backend-tls = backend_tls keyring auth lib/conn lib/dns lib/dns_tlsa lib/message lib/module lib/text lib/tls_load -lcares

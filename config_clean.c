@@ -285,6 +285,18 @@ check_pam(const char *rest)
 	      "'-', '_' and '.'";
 }
 
+/* The auth server's UNIX socket, or where it listens. */
+static const char *
+check_dovecot(const char *rest)
+{
+	if (*rest == '/')
+		return config_clean_path(&rest);
+	return config_clean_backend(&rest) == NULL
+	    ? NULL
+	    : "needs an absolute path, host:port or [IPv6 address]:port after "
+	      "dovecot:";
+}
+
 static const struct {
 	const char *scheme;
 	const char *(*check)(const char *rest);
@@ -295,6 +307,7 @@ static const struct {
     {"http+unix://", check_http_unix},
     {"checkpassword:", check_checkpassword},
     {"pam:", check_pam},
+    {"dovecot:", check_dovecot},
 };
 
 const char *
@@ -310,7 +323,7 @@ config_clean_provider(const char **text)
 			return providers[i].check(*text + len);
 	}
 	return "must begin with file:/, http://, https://, http+unix://, "
-	       "checkpassword:/ or pam:";
+	       "checkpassword:/, pam: or dovecot:";
 }
 
 /* nginx's auth_http: http:// may be left out, and unix:/path:/uri be there. */

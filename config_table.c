@@ -248,7 +248,8 @@ const struct directive config_table_rows[] = {
     {"auth_provider", credentials, "PROVIDER",
 	"what judges credentials: file:/path (see smtp-frontd-passwd),\n"
 	"http://host/path, https://host/path, http+unix:///socket[:/path],\n"
-	"checkpassword:/program arguments, or pam:service",
+	"checkpassword:/program arguments, pam:service,\n"
+	"dovecot:/socket or dovecot:host:port (its auth server)",
 	&config_types_text, FIELD(auth_provider), .fallback = "",
 	.clean = config_clean_provider},
     {"auth_http", credentials, "[http://]URL",

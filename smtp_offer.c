@@ -51,6 +51,10 @@ put_certificate(const struct session *s, const struct tls_client *client,
 	message_put(m, M_TLS_ISSUER, client->issuer);
 	message_put(m, M_TLS_SERIAL, client->serial);
 	message_put(m, M_TLS_FINGERPRINT, client->fingerprint);
+	if (client->state == TLS_CLIENT_VERIFIED &&
+	    client->identity[TLS_SUBJECT_CN][0] != '\0')
+		message_put(m, M_CERTIFICATE_USER,
+		    client->identity[TLS_SUBJECT_CN]);
 	if (s->conf->auth_http_pass_client_cert)
 		message_put(m, M_TLS_CERTIFICATE, client->certificate);
 }
@@ -70,6 +74,8 @@ smtp_offer_facts(struct session *s, struct message *m)
 	if (s->tls != NULL) {
 		message_put(m, M_TLS_PROTOCOL, s->tls->protocol);
 		message_put(m, M_TLS_CIPHER, s->tls->cipher);
+		if (s->tls->server_name[0] != '\0')
+			message_put(m, M_SERVER_NAME, s->tls->server_name);
 		if (s->tls->client != NULL)
 			put_certificate(s, s->tls->client, m);
 	}
