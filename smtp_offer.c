@@ -154,7 +154,9 @@ smtp_offer_takes(struct session *s, const struct sasl_mechanism *m)
 bool
 smtp_offer_is_carried(struct session *s, const struct sasl_mechanism *m)
 {
-	return m->step == NULL || text_has_word(s->provider_can, "exchange");
+	return m->step == NULL ||
+	    (text_has_word(s->provider_can, "exchange") &&
+		!smtp_offer_can(s, m->can));
 }
 
 bool

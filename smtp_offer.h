@@ -29,7 +29,11 @@ bool smtp_offer_line(struct session *s, char *line, size_t size);
 /* Whether an AUTH command may name it, which is more than is offered. */
 bool smtp_offer_takes(struct session *s, const struct sasl_mechanism *m);
 
-/* Whether its steps are made in the keeper, and not here. */
+/*
+ * Whether its steps are made in the keeper, and not here. A password that the
+ * provider judges is collected here, whatever exchanges it runs: the backend may
+ * have to be shown it.
+ */
 bool smtp_offer_is_carried(struct session *s, const struct sasl_mechanism *m);
 
 #endif

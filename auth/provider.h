@@ -75,7 +75,8 @@ struct auth_provider {
 
 	/*
 	 * AUTH_CAN_EXCHANGE: the SASL mechanisms that the provider runs itself,
-	 * in upper case, separated by blanks. 0, or -1 when it cannot tell now.
+	 * or has judged by judge(), in upper case, separated by blanks. 0, or
+	 * -1 when it cannot tell now.
 	 */
 	int (*mechanisms)(void *provider, char *names, size_t size);
 
