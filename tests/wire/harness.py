@@ -50,6 +50,10 @@ def adopt_orphans():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+# Children of ours that are no part of the program: the tests' own.
+beside = set()
+
+
 def children(pid, alive=True):
     """The child processes of `pid`: the living ones, or zombies as well."""
     found = []
@@ -644,7 +648,7 @@ def clean_up(sessions):
             complaints.append(f'alive {LINGER} s after its client has left: '
                               f'{where(s.pid)}; log: {s.log.text}')
         family |= descendants(s.pid)
-    family |= set(children(os.getpid()))
+    family |= set(children(os.getpid())) - beside
     family -= {s.pid for s in sessions}
     while any(map(is_alive, family)) and time.monotonic() < end:
         time.sleep(0.005)

@@ -14,8 +14,8 @@ import time
 
 from harness import (
     DEADLINE, LINGER, NAME, PROGRAM, SANITIZER, TOP, Client, Event, Stderr,
-    WireError, argument, children, descendants, environment, is_alive, kill,
-    reap, until, where)
+    WireError, argument, beside, children, descendants, environment, is_alive,
+    kill, reap, until, where)
 
 # LISTEN_PID has to be the program's own, and its sockets begin at 3. (dash
 # knows no descriptor of two digits.)
@@ -258,7 +258,7 @@ def clean_up(services):
             complaints.append(f'SIGTERM does not end it: {where(s.pid)}; '
                               f'log: {s.log.text}')
         family |= descendants(s.pid)
-    family |= set(children(os.getpid()))
+    family |= set(children(os.getpid())) - beside
     family -= {s.pid for s in services}
     while any(map(is_alive, family)) and time.monotonic() < end:
         time.sleep(0.005)
@@ -348,10 +348,20 @@ def packet(kind, **fields):
     """A message of lib/message.h; fields as M_NAME='value'."""
     data = bytes([kind])
     for name, value in fields.items():
-        value = value.encode()
+        value = value.encode() if isinstance(value, str) else value
         data += bytes([FIELDS[name]]) + len(value).to_bytes(2, 'big') + \
             value + b'\0'
     return data
+
+
+def unpack(data):
+    """(type, {M_NAME: bytes}) of a message."""
+    names, found, at = list(FIELDS), {}, 1
+    while at < len(data):
+        size = int.from_bytes(data[at + 1:at + 3], 'big')
+        found[names[data[at]]] = data[at + 3:at + 3 + size]
+        at += size + 4
+    return data[0], found
 
 
 def channel(address):
