@@ -34,7 +34,7 @@ LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
 	sasl auth : auth/provider : facts counters keyring : \
 	auth/file auth/http auth/dovecot auth/checkpassword auth/pam \
 	peer greeting starttls smtp backend relay upstream \
-	proxy : handover vault : keeper : session : \
+	proxy : handover vault : keeper : probe session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
 
 # A line each, so that two changes rarely meet.
@@ -79,6 +79,7 @@ MAIN = \
 	notify \
 	peer \
 	peer_proxy \
+	probe \
 	proxy \
 	relay \
 	sasl \

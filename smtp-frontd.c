@@ -19,6 +19,7 @@
 #include "lib/sandbox.h"
 #include "listen.h"
 #include "peer.h"
+#include "probe.h"
 #include "session.h"
 
 /*
@@ -83,6 +84,16 @@ serve_as_keeper(const struct config *conf, enum peer_found found, int fd)
 	return keeper_pool_run(conf, fd);
 }
 
+/* --check: what is in effect, and what a try of the provider shows. */
+static void
+check(const struct config *conf)
+{
+	config_print_check(conf, stdout);
+	(void)fflush(stdout);
+	if (conf->relay_at != CONFIG_RELAY_AT_GREETING)
+		probe_provider(conf, stdout);
+}
+
 static int
 inform(const struct config *conf)
 {
@@ -93,7 +104,7 @@ inform(const struct config *conf)
 	else if (conf->version)
 		puts("smtp-frontd " VERSION);
 	else
-		config_print_check(conf, stdout);
+		check(conf);
 	return fflush(stdout) == 0 ? EX_OK : EX_OSERR;
 }
 

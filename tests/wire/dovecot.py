@@ -30,6 +30,7 @@ passdb {{
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {folder}/users
 }}
+{more}
 passdb {{
   driver = oauth2
   mechanisms = xoauth2 oauthbearer
@@ -64,11 +65,12 @@ local_validation_key_dict = fs:posix:prefix={folder}/keys/
 class Dovecot:
     """users      lines of its passwd-file
     penalty    its delays for those that fail again, with the first one's
+    more       lines of its configuration
     """
 
     def __init__(self, users, mechanisms='plain login cram-md5 scram-sha-1 '
                  'scram-sha-256 xoauth2 oauthbearer anonymous',
-                 penalty=False):
+                 penalty=False, more=''):
         # A UNIX socket's path is short; and its users must reach it.
         self.folder = tempfile.mkdtemp(prefix='smtp-frontd-dovecot.')
         os.chmod(self.folder, 0o755)
@@ -83,7 +85,7 @@ class Dovecot:
         self.write('oauth2', OAUTH2.format(folder=self.folder))
         self.write('config', CONFIG.format(
             folder=self.folder, mechanisms=mechanisms, port=self.port,
-            penalty='0600' if penalty else '0',
+            more=more, penalty='0600' if penalty else '0',
             delay='2secs' if penalty else '0'))
         self.path = os.path.join(self.folder, 'run', 'auth-client')
         self.provider = 'dovecot:' + self.path
@@ -95,7 +97,8 @@ class Dovecot:
 
     def log(self):
         try:
-            with open(os.path.join(self.folder, 'log')) as f:
+            with open(os.path.join(self.folder, 'log'),
+                      encoding='latin-1') as f:
                 return f.read()
         except FileNotFoundError:
             return ''
@@ -149,11 +152,11 @@ class Dovecot:
         self.halt()
         shutil.rmtree(self.folder)
 
-    def questions(self):
-        """The AUTH lines that it was sent, less what it hides of them."""
-        return [line.split('client in: ', 1)[1]
-                for line in self.log().splitlines()
-                if 'client in: AUTH\t' in line]
+    def said(self, what):
+        """Its debug lines behind these words: 'client in: ', with which it
+        hides the secrets, or 'client passdb out: '."""
+        return [line.split(what, 1)[1] for line in self.log().splitlines()
+                if what in line]
 
 
 MECHS = 'MECH\tPLAIN\tplaintext\nMECH\tCRAM-MD5\n'

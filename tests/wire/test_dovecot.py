@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ import pytest
 import dovecot
 from fakes import (ENDLESS_LINE, SILENCE, b64, dead_address, plain,
                    xclient_attributes)
-from harness import until
+from harness import run, until
 from listener import (
     ANSWER_CHALLENGE, ANSWER_VERDICT, ASK_EXCHANGE, ASK_MECHANISMS, ASK_STEP,
     Keeper, Listener, channel, clean_up, listening_socket, packet, unpack)
@@ -148,7 +149,7 @@ def test_what_it_is_told(shared, asks, certificates):
     s.client.ask('AUTH PLAIN ' + GOOD, '235 ')
     s.quit()
     sid = s.event('auth')['session']
-    [question] = [q for q in shared.questions() if sid in q]
+    [question] = [q for q in shared.said('client in: ') if sid in q]
     fields = question.split('\t')
     assert fields[2:4] == ['PLAIN', 'service=smtp']
     for field in ('secured=tls', 'rip=127.0.0.1', 'lip=127.0.0.1',
@@ -226,6 +227,7 @@ def test_many_at_once(own, backend, listening):
     for c in wrong:
         c.expect('535 ')
     assert time.monotonic() - began > 1.4
+    s.await_event('auth', 4, result='denied')
     assert sorted(e['user'] for e in s.events('auth', result='denied')) == [
         f'wrong{i}' for i in range(4)]
 
@@ -530,3 +532,42 @@ def test_one_connection_a_session(fake, asks):
     assert f.connections[0][0] == 'VERSION\t1\t4'
     numbers = [line.split('\t')[1] for line in f.connections[0][2:]]
     assert numbers == ['1', '2', '3']
+
+
+# --- --check ---------------------------------------------------------------
+
+def warnings(provider, *args):
+    done = run('--check', '--auth-provider', provider, '--backend',
+               '127.0.0.1:25', '--starttls', 'only', '--ssl-certificate',
+               '/nonexistent', '--ssl-certificate-key', '/nonexistent', *args)
+    assert done.returncode == 0, done.err
+    return re.findall('^# warning: (auth_provider: .*)$', done.out, re.M)
+
+
+def test_check_tries_a_wrong_password(own, shared, fake):
+    """A user that there is not: nobody is locked out."""
+    assert warnings(shared.provider) == []
+    user = re.findall(r'user=(smtp-frontd-check-[0-9a-f]{16})\b',
+                      '\n'.join(shared.said('client passdb out: ')))
+    assert len(user) == 1
+    yes = fake(lambda n, line: f'OK\t{n}\tuser=alice\n')
+    assert warnings(yes.provider) == [
+        'auth_provider: accepts a wrong password']
+
+
+def test_check_of_a_dovecot_that_is_a_proxy(own):
+    d = own(more='passdb {\n driver = static\n args = nopassword=y proxy=y '
+                 'host=192.0.2.1\n}')
+    assert warnings(d.provider) == [
+        'auth_provider: accepts a wrong password']
+
+
+def test_check_finds_nobody(own):
+    [warning] = warnings('dovecot:' + dead_address())
+    assert 'unavailable: ' in warning and 'refused' in warning
+    d = own()
+    d.hang()
+    began = time.monotonic()
+    [warning] = warnings(d.provider)
+    assert 'unavailable: ' in warning and 'in time' in warning
+    assert time.monotonic() - began < 8
