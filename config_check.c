@@ -334,6 +334,23 @@ is_local_url(const char *url)
 	return is_loopback(at != NULL ? at + 1 : host);
 }
 
+/* Dovecot waits before it looks at who has failed, and before it says no. */
+#define DOVECOT_DELAY_MS 17000
+
+static void
+warn_dovecot(FILE *out, const struct config *conf)
+{
+	const char *where = conf->auth_provider + strlen("dovecot:");
+
+	if (*where != '/' && strncmp(where, "unix:", 5) != 0 &&
+	    !is_loopback(where))
+		warn(out, "auth_provider: passwords go to another host in the "
+			  "clear");
+	if (conf->auth_timeout <= DOVECOT_DELAY_MS)
+		warn(out, "auth_timeout: Dovecot delays what it refuses by up "
+			  "to 17 seconds");
+}
+
 static void
 warn_passwords(FILE *out, const struct config *conf)
 {
@@ -349,6 +366,8 @@ warn_passwords(FILE *out, const struct config *conf)
 	if (conf->smtp_auth_unlisted && (conf->smtp_auth & both) != both)
 		warn(out, "smtp_auth_unlisted: PLAIN and LOGIN are taken, "
 			  "listed in smtp_auth or not");
+	if (strncmp(conf->auth_provider, "dovecot:", 8) == 0)
+		warn_dovecot(out, conf);
 	if (strncmp(conf->auth_provider, "http://", 7) == 0 &&
 	    !is_local_url(conf->auth_provider))
 		warn(out, "auth_provider: passwords go to another host in the "

@@ -359,6 +359,16 @@ test_providers(void **state)
 	assert_string_equal(
 	    conf.auth_provider, "https://auth.example.org/smtp");
 	good("--auth-provider", "http+unix:///run/auth", NULL);
+	good("--auth-provider", "dovecot:/run/dovecot/auth-client", NULL);
+	good("--auth-provider", "dovecot:unix:/run/auth", NULL);
+	good("--auth-provider", "dovecot:auth.example:12345", NULL);
+	good("--auth-provider", "dovecot:[::1]:12345", NULL);
+	bad(CONFIG_USAGE, "after dovecot:", "--auth-provider", "dovecot:",
+	    NULL);
+	bad(CONFIG_USAGE, "after dovecot:", "--auth-provider", "dovecot:host",
+	    NULL);
+	bad(CONFIG_USAGE, "after dovecot:", "--auth-provider",
+	    "dovecot:::1:12345", NULL);
 	bad(CONFIG_USAGE, "absolute path", "--auth-provider", "file:users",
 	    NULL);
 	bad(CONFIG_USAGE, "must begin with", "--auth-provider", "ldap:x", NULL);
@@ -891,15 +901,30 @@ test_warnings_of_proxies(void **state)
 	assert_int_equal(conf.socket, CONFIG_SOCKET_SSL | CONFIG_SOCKET_PROXY);
 }
 
+/* Its penalties are no failures. */
 static void
-test_warning_of_far_http(void **state)
+test_warning_of_haste(void **state)
+{
+	(void)state;
+	good("--auth-provider", "dovecot:/run/x", NULL);
+	assert_false(warns("auth_timeout"));
+	good("--auth-provider", "dovecot:/run/x", "--auth-timeout", "17s",
+	    NULL);
+	assert_true(warns("auth_timeout: Dovecot delays"));
+	good("--auth-provider", "file:/x", "--auth-timeout", "1s", NULL);
+	assert_false(warns("auth_timeout"));
+}
+
+static void
+test_warning_of_far_providers(void **state)
 {
 	static const char *const near[] = {"http://localhost/",
 	    "http://[::1]:1", "http://127.0.0.2", "http://u:p@127.0.0.1:9/a@b",
-	    "https://far/", "http+unix:///run/x"};
+	    "https://far/", "http+unix:///run/x", "dovecot:/run/x",
+	    "dovecot:unix:/run/x", "dovecot:localhost:1", "dovecot:[::1]:1"};
 	static const char *const far[] = {"http://far/", "http://127.0.0.1.a/",
 	    "http://127.0.0.1@far/", "http://localhost.a:80/x",
-	    "http://[::2]/"};
+	    "http://[::2]/", "dovecot:far:1", "dovecot:127.0.0.1.a:1"};
 	size_t i;
 
 	(void)state;
@@ -1054,7 +1079,8 @@ main(void)
 	    cmocka_unit_test_setup(test_secret, setup),
 	    cmocka_unit_test_setup(test_warnings, setup),
 	    cmocka_unit_test_setup(test_warnings_of_proxies, setup),
-	    cmocka_unit_test_setup(test_warning_of_far_http, setup),
+	    cmocka_unit_test_setup(test_warning_of_far_providers, setup),
+	    cmocka_unit_test_setup(test_warning_of_haste, setup),
 	    cmocka_unit_test_setup(test_help, setup),
 	    cmocka_unit_test_setup(test_names, setup),
 	};
