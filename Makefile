@@ -87,6 +87,7 @@ MAIN = \
 	smtp \
 	smtp-frontd \
 	smtp_auth \
+	smtp_external \
 	smtp_offer \
 	smtp_reply \
 	starttls \

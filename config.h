@@ -119,8 +119,10 @@ struct config {
 	const char *ssl_trusted_certificate;
 	const char *ssl_crl;
 	unsigned ssl_verify_depth;
+	enum tls_identity ssl_identity;
 	/* credentials */
 	const char *auth_provider; /* "" for none */
+	bool auth_external_authzid; /* it must match; else it is ignored */
 	struct config_list auth_http_header; /* "Name: value" each */
 	bool auth_http_pass_client_cert;
 	int64_t auth_timeout; /* ms */

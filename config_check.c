@@ -402,6 +402,10 @@ warn_client_certificates(FILE *out, const struct config *conf)
 			  conf->ssl_crl[0] != '\0'))
 		warn(out, "ssl_verify_client: is off, so no client is asked "
 			  "for a certificate");
+	if (!asked && (conf->smtp_auth & CONFIG_AUTH_EXTERNAL) != 0 &&
+	    strncmp(conf->auth_provider, "file:", 5) == 0)
+		warn(out, "smtp_auth: EXTERNAL is never offered, as "
+			  "ssl_verify_client is off");
 }
 
 /* What goes to backends that are not on this host. */

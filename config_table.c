@@ -56,6 +56,17 @@ static const struct word words_proxy_protocol[] = {
     {NULL, 0},
 };
 
+static const struct word words_authzid[] = {
+    {"match", true}, {"ignore", false}, {NULL, 0}};
+
+static const struct word words_identity[] = {
+    {"subject_cn", TLS_SUBJECT_CN},
+    {"san_email", TLS_SAN_EMAIL},
+    {"san_upn", TLS_SAN_UPN},
+    {"fingerprint", TLS_FINGERPRINT},
+    {NULL, 0},
+};
+
 static const struct word words_xclient[] = {
     {"off", CONFIG_XCLIENT_OFF},
     {"on", CONFIG_XCLIENT_ON},
@@ -244,6 +255,11 @@ const struct directive config_table_rows[] = {
 	"CAs between a client's certificate and one that is trusted",
 	&config_types_number, FIELD(ssl_verify_depth), .fallback = "1",
 	.wants = "must be a number from 0 to 100", .max = 100},
+    {"ssl_identity", tls, "subject_cn|san_email|san_upn|fingerprint",
+	"where a client's certificate has the login name, for EXTERNAL",
+	&config_types_word, FIELD(ssl_identity), .fallback = "subject_cn",
+	.wants = "must be subject_cn, san_email, san_upn or fingerprint",
+	.words = words_identity},
 
     {"auth_provider", credentials, "PROVIDER",
 	"what judges credentials: file:/path (see smtp-frontd-passwd),\n"
@@ -255,6 +271,11 @@ const struct directive config_table_rows[] = {
     {"auth_http", credentials, "[http://]URL",
 	"nginx's name for auth_provider with a URL", &config_types_text,
 	FIELD(auth_provider), .clean = config_clean_auth_http},
+    {"auth_external_authzid", credentials, "match|ignore",
+	"what a name that comes with EXTERNAL is: it must be the\n"
+	"certificate's, or nobody looks at it",
+	&config_types_word, FIELD(auth_external_authzid), .fallback = "match",
+	.wants = "must be match or ignore", .words = words_authzid},
     {"auth_http_header", credentials, "HEADER...",
 	"headers to add to each question: \"Name value\" or \"Name: value\"",
 	&config_types_list, FIELD(auth_http_header), .fallback = "",

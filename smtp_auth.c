@@ -16,6 +16,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "sasl.h"
+#include "smtp_external.h"
 #include "smtp_offer.h"
 #include "smtp_reply.h"
 
@@ -226,11 +227,40 @@ judged(enum auth_answer answer)
 	return OUTCOME_UNAVAILABLE;
 }
 
+/* Complete credentials. */
+static enum outcome
+have_judged(struct session *s, struct sasl *sasl)
+{
+	struct message *m = &s->verdict;
+
+	message_init(m, ASK_VERDICT);
+	smtp_offer_facts(s, m);
+	message_put(m, M_METHOD, sasl->mechanism->method);
+	message_put(m, M_MECHANISM, sasl->mechanism->name);
+	message_put(m, M_USER, sasl->user);
+	message_put(m, M_PASSWORD, sasl->password);
+	message_put(m, M_AUTHZID, sasl->authzid);
+	return judged(auth_ask(&s->keeper, m, smtp_offer_deadline(s)));
+}
+
+/* EXTERNAL: whose name it is does not lie with the client alone. */
+static enum outcome
+check_external(struct session *s, struct sasl *sasl)
+{
+	const char *refusal =
+	    smtp_external_take(s, sasl->user, sizeof(sasl->user));
+
+	if (refusal == NULL)
+		return OUTCOME_ACCEPTED;
+	message_init(&s->verdict, ANSWER_VERDICT);
+	message_put(&s->verdict, M_REASON, refusal);
+	return OUTCOME_DENIED;
+}
+
 /* The mechanism only carries credentials: collect them, have them judged. */
 static enum outcome
 collect(struct session *s, struct sasl *sasl, struct response *r)
 {
-	struct message *m = &s->verdict;
 	const char *challenge;
 	enum outcome outcome;
 
@@ -250,14 +280,10 @@ collect(struct session *s, struct sasl *sasl, struct response *r)
 		}
 		break;
 	}
-	message_init(m, ASK_VERDICT);
-	smtp_offer_facts(s, m);
-	message_put(m, M_METHOD, sasl->mechanism->method);
-	message_put(m, M_MECHANISM, sasl->mechanism->name);
-	message_put(m, M_USER, sasl->user);
-	message_put(m, M_PASSWORD, sasl->password);
-	message_put(m, M_AUTHZID, sasl->authzid);
-	return judged(auth_ask(&s->keeper, m, smtp_offer_deadline(s)));
+	if (sasl->mechanism->bit == CONFIG_AUTH_EXTERNAL &&
+	    check_external(s, sasl) != OUTCOME_ACCEPTED)
+		return OUTCOME_DENIED;
+	return have_judged(s, sasl);
 }
 
 /* The challenge of the keeper's answer to the client, and its response. */

@@ -8,6 +8,7 @@
 #include "auth.h"
 #include "lib/clock.h"
 #include "lib/text.h"
+#include "smtp_external.h"
 
 #include "smtp_offer.h"
 
@@ -137,7 +138,9 @@ is_possible(struct session *s, const struct sasl_mechanism *m)
 static bool
 is_offered(struct session *s, const struct sasl_mechanism *m)
 {
-	return (s->conf->smtp_auth & m->bit) && is_possible(s, m);
+	return (s->conf->smtp_auth & m->bit) &&
+	    (m->bit != CONFIG_AUTH_EXTERNAL || smtp_external_offered(s)) &&
+	    is_possible(s, m);
 }
 
 bool

@@ -80,6 +80,46 @@ conclude(enum passwd_found found, enum passwd_result result,
 	return denied(verdict, reason);
 }
 
+/*
+ * A secret with a '!' or '*' in front, as usermod(8) and others lock a user. One
+ * that is nothing else is no password's, and says nothing of the user.
+ */
+static bool
+is_locked(const char *secret)
+{
+	static const char crypt[] = "{CRYPT}";
+
+	if (text_prefix(secret, crypt))
+		secret += strlen(crypt);
+	return (secret[0] == '!' || secret[0] == '*') && secret[1] != '\0';
+}
+
+/*
+ * EXTERNAL: TLS has proved who the client is, and the file says whether that is
+ * a user. Its secret is not asked for, and may be one that no password matches.
+ */
+static enum auth_result
+judge_identity(
+    const char *path, const char *user, struct message *verdict)
+{
+	struct passwd_entry entry;
+	enum passwd_found found = look_up(path, user, &entry, verdict);
+	enum auth_result answer = AUTH_ACCEPTED;
+
+	if (found == PASSWD_UNREADABLE) {
+		answer = AUTH_UNAVAILABLE;
+	} else if (found == PASSWD_UNKNOWN) {
+		answer = denied(verdict, "unknown user");
+	} else if (is_locked(entry.secret)) {
+		answer = denied(verdict, "the user is locked");
+	} else {
+		message_put(verdict, M_USER, entry.user);
+		message_put(verdict, M_BACKEND, entry.backend);
+	}
+	explicit_bzero(&entry, sizeof(entry));
+	return answer;
+}
+
 static enum auth_result
 file_judge(
     void *provider, const struct message *question, struct message *verdict)
@@ -92,6 +132,9 @@ file_judge(
 	enum passwd_found found;
 	enum auth_result answer;
 
+	if (strcmp(message_text(question, M_METHOD), "external") == 0 &&
+	    user != NULL && user[0] != '\0')
+		return judge_identity(provider, user, verdict);
 	if (strcmp(message_text(question, M_METHOD), "plain") != 0 ||
 	    user == NULL || password == NULL)
 		return denied(verdict, "not a user and a password");
@@ -141,7 +184,7 @@ file_secret(
 
 const struct auth_provider auth_provider = {
     .scheme = "file",
-    .can = AUTH_CAN_VERIFY | AUTH_CAN_SECRET,
+    .can = AUTH_CAN_VERIFY | AUTH_CAN_SECRET | AUTH_CAN_AUTHORIZE,
     .open = file_open,
     .close = free,
     .judge = file_judge,
