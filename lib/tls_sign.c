@@ -370,17 +370,35 @@ provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 	return 1;
 }
 
+/*
+ * Who asks for a kind of key by its name alone means the default provider's.
+ * But OpenSSL 3.0 remembers what was found for a name, and once our key has
+ * been looked up for a signature it would be the answer for everybody: TLS 1.2
+ * could make no ephemeral key on a curve. So the right answer is there first.
+ */
+static void
+default_remember(void)
+{
+	static const char *const names[] = {"RSA", "EC", "ED25519"};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		EVP_KEYMGMT_free(EVP_KEYMGMT_fetch(NULL, names[i], NULL));
+}
+
 /* Once a process. To load one provider by name is to lose the default one. */
 static bool
 provider_load(void)
 {
 	static bool loaded;
 
-	if (!loaded)
-		loaded =
-		    OSSL_PROVIDER_load(NULL, "default") != NULL &&
-		    OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init) &&
-		    OSSL_PROVIDER_load(NULL, PROVIDER) != NULL;
+	if (loaded)
+		return true;
+	loaded = OSSL_PROVIDER_load(NULL, "default") != NULL &&
+	    OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init) &&
+	    OSSL_PROVIDER_load(NULL, PROVIDER) != NULL;
+	if (loaded)
+		default_remember();
 	return loaded;
 }
 

@@ -436,7 +436,8 @@ def s_client(front, certificates, *args, **kw):
 
 
 @pytest.mark.parametrize('args', [
-    [], ['-tls1_2'], ['-tls1_3'], ['-tls1_3', '-groups', 'P-384:P-256'],
+    [], ['-tls1_2'], ['-tls1_2', '-groups', 'P-256'], ['-tls1_3'],
+    ['-tls1_3', '-groups', 'P-384:P-256'],
     ['-tls1_2', '-no_ticket']])
 @pytest.mark.parametrize('way', ['starttls', 'implicit'])
 def test_s_client(front, certificates, way, args):
