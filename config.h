@@ -123,6 +123,7 @@ struct config {
 	/* credentials */
 	const char *auth_provider; /* "" for none */
 	bool auth_external_authzid; /* it must match; else it is ignored */
+	bool auth_external_implicit; /* at MAIL, without AUTH */
 	struct config_list auth_http_header; /* "Name: value" each */
 	bool auth_http_pass_client_cert;
 	int64_t auth_timeout; /* ms */

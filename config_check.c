@@ -388,6 +388,21 @@ expects_header(const struct config *conf)
 	return conf->socket & CONFIG_SOCKET_PROXY;
 }
 
+/* Why EXTERNAL, which is asked for, will not be; NULL: it may be. */
+static const char *
+external_objection(const struct config *conf)
+{
+	if ((conf->smtp_auth & CONFIG_AUTH_EXTERNAL) != 0)
+		return conf->ssl_verify_client == TLS_VERIFY_OFF &&
+			strncmp(conf->auth_provider, "file:", 5) == 0
+		    ? "smtp_auth: EXTERNAL is never offered, as "
+		      "ssl_verify_client is off"
+		    : NULL;
+	return conf->auth_external_implicit
+	    ? "auth_external_implicit: EXTERNAL is not in smtp_auth"
+	    : NULL;
+}
+
 static void
 warn_client_certificates(FILE *out, const struct config *conf)
 {
@@ -402,10 +417,8 @@ warn_client_certificates(FILE *out, const struct config *conf)
 			  conf->ssl_crl[0] != '\0'))
 		warn(out, "ssl_verify_client: is off, so no client is asked "
 			  "for a certificate");
-	if (!asked && (conf->smtp_auth & CONFIG_AUTH_EXTERNAL) != 0 &&
-	    strncmp(conf->auth_provider, "file:", 5) == 0)
-		warn(out, "smtp_auth: EXTERNAL is never offered, as "
-			  "ssl_verify_client is off");
+	if (external_objection(conf) != NULL)
+		warn(out, external_objection(conf));
 }
 
 /* What goes to backends that are not on this host. */

@@ -276,6 +276,11 @@ const struct directive config_table_rows[] = {
 	"certificate's, or nobody looks at it",
 	&config_types_word, FIELD(auth_external_authzid), .fallback = "match",
 	.wants = "must be match or ignore", .words = words_authzid},
+    {"auth_external_implicit", credentials, "on|off",
+	"take MAIL from a client that has a verified certificate for\n"
+	"EXTERNAL, where it has not said AUTH",
+	&config_types_word, FIELD(auth_external_implicit), .fallback = "off",
+	SWITCH},
     {"auth_http_header", credentials, "HEADER...",
 	"headers to add to each question: \"Name value\" or \"Name: value\"",
 	&config_types_list, FIELD(auth_http_header), .fallback = "",

@@ -214,7 +214,7 @@ handover_run(struct session *s, struct handover *h)
 	s->status = EX_OK;
 	counters_enter(STAGE_PROXY);
 	conn_set_timeout(&s->client, s->conf->timeout);
-	if (s->mechanism != NULL)
+	if (!upstream_has_envelope(s))
 		smtp_welcome(s);
 	else if (smtp_pass_on(s, h->upstream.words) == SMTP_OVER)
 		return;

@@ -193,13 +193,17 @@ data_refusal(struct session *s)
 static enum smtp_event
 cmd_mail(struct session *s, char *arg)
 {
-	if (!is_open(s))
+	bool implicit = !s->have_mail && smtp_auth_is_implicit(s);
+
+	if (!is_open(s) && !implicit)
 		return smtp_refuse(s, REPLY_AUTH_FIRST);
 	if (s->have_mail)
 		return smtp_refuse(s, REPLY_BAD_SEQUENCE);
 	if (!text_prefix(arg, "FROM:") ||
 	    text_copy(s->mail, sizeof(s->mail), arg) == -1)
 		return smtp_refuse(s, REPLY_BAD_ARGUMENT);
+	if (implicit)
+		return smtp_auth_implicit(s);
 	s->have_mail = true;
 	smtp_say(s, REPLY_MAIL_OK);
 	return SMTP_GO_ON;
@@ -258,6 +262,9 @@ smtp_pass_on(struct session *s, const char *words)
 enum smtp_event
 smtp_upstream_refused(struct session *s, const char *words)
 {
+	/* A MAIL that was to be its first command has not been taken. */
+	if (s->mechanism != NULL)
+		s->have_mail = false;
 	s->mechanism = NULL;
 	if (words == NULL)
 		return smtp_refuse(s, REPLY_UPSTREAM_FAILED);

@@ -11,7 +11,9 @@
 enum smtp_event {
 	SMTP_GO_ON,    /* (inside smtp.c: the next command) */
 	SMTP_STARTTLS, /* TLS is asked for: answer with smtp_starttls() */
-	SMTP_ACCEPTED, /* credentials are accepted: open the upstream */
+	/* credentials are accepted: open the upstream; and with s->have_mail
+	 * the client waits for its answer to MAIL, not for a 235 */
+	SMTP_ACCEPTED,
 	SMTP_ENVELOPE, /* MAIL and RCPT are kept, with `none`: the same */
 	SMTP_OVER      /* s->cause says why; the last reply is queued */
 };
@@ -32,8 +34,8 @@ void smtp_starttls(struct session *s, bool ready);
 void smtp_welcome(struct session *s);
 
 /*
- * The upstream is ready, with `none`: its reply to RCPT, lines with CRLF, to
- * the client. SMTP_OVER when it was a 421, the upstream's last word.
+ * The upstream is ready, and the client waits for its answer to MAIL or, with
+ * `none`, to RCPT: these words, lines with CRLF. SMTP_OVER when it was a 421, the upstream's last word.
  */
 enum smtp_event smtp_pass_on(struct session *s, const char *words);
 

@@ -346,29 +346,41 @@ carry(struct session *s, struct sasl *sasl, struct response *r)
 	return outcome == OUTCOME_ACCEPTED ? pass_last_word(s, r) : outcome;
 }
 
-/* What the client is told, and the log; the one place for all outcomes. */
-static enum smtp_event
-conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
+/* In the log and the counters. */
+static void
+note_outcome(struct session *s, const struct sasl *sasl, enum outcome outcome)
 {
-	const char *name = sasl->mechanism->name;
-
 	if (outcome != OUTCOME_ACCEPTED && outcome != OUTCOME_DENIED &&
 	    outcome != OUTCOME_UNAVAILABLE) {
 		message_wipe(&s->verdict);
 		message_init(&s->verdict, ANSWER_FAILURE);
 	}
-	log_verdict(s, outcomes[outcome].result, sasl->user, name);
+	log_verdict(s, outcomes[outcome].result, sasl->user,
+	    sasl->mechanism->name);
 	if (outcome == OUTCOME_ACCEPTED || outcome == OUTCOME_DENIED)
 		counters_add(outcome == OUTCOME_ACCEPTED
 			? COUNTER_AUTHENTICATED
 			: COUNTER_DENIED, 1);
 	s->status = outcome == OUTCOME_UNAVAILABLE ? EX_TEMPFAIL : EX_OK;
+}
+
+static enum smtp_event
+accept_login(struct session *s, const struct sasl *sasl)
+{
+	s->mechanism = sasl->mechanism->name;
+	if (message_get(&s->verdict, M_USER) == NULL)
+		message_put(&s->verdict, M_USER, sasl->user);
+	return SMTP_ACCEPTED;
+}
+
+/* What the client is told, and the log; the one place for all outcomes. */
+static enum smtp_event
+conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
+{
+	note_outcome(s, sasl, outcome);
 	switch (outcome) {
 	case OUTCOME_ACCEPTED:
-		s->mechanism = name;
-		if (message_get(&s->verdict, M_USER) == NULL)
-			message_put(&s->verdict, M_USER, sasl->user);
-		return SMTP_ACCEPTED;
+		return accept_login(s, sasl);
 	case OUTCOME_ENDED:
 		return SMTP_OVER;
 	case OUTCOME_DENIED:
@@ -463,4 +475,56 @@ smtp_auth(struct session *s, char *arg)
 		return smtp_end(s, REPLY_TOO_MANY_ATTEMPTS, "attempts");
 	s->auth_attempts++;
 	return exchange(s, mechanism, initial);
+}
+
+/* --- without AUTH -------------------------------------------------------- */
+
+bool
+smtp_auth_is_implicit(struct session *s)
+{
+	const struct sasl_mechanism *external = sasl_find("EXTERNAL");
+
+	return s->conf->auth_external_implicit &&
+	    s->auth_attempts < s->conf->max_auth_attempts &&
+	    smtp_external_identity(s) != NULL &&
+	    smtp_offer_takes(s, external) &&
+	    !smtp_offer_is_carried(s, external);
+}
+
+/* The client has not asked for it, so it is not told that AUTH has failed. */
+static enum smtp_event
+refuse_mail(struct session *s, enum outcome outcome)
+{
+	if (outcome != OUTCOME_DENIED)
+		return smtp_refuse(s, REPLY_AUTH_UNAVAILABLE);
+	if (!wait_delay(
+		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+		return smtp_over(s, "left");
+	if ((s->conf->smtp_auth & CONFIG_AUTH_NONE) == 0)
+		return smtp_refuse(s, REPLY_AUTH_FIRST);
+	s->have_mail = true;
+	smtp_say(s, REPLY_MAIL_OK);
+	return SMTP_GO_ON;
+}
+
+enum smtp_event
+smtp_auth_implicit(struct session *s)
+{
+	static struct sasl sasl;
+	enum smtp_event event;
+	enum outcome outcome;
+
+	s->auth_attempts++;
+	sasl_init(&sasl, sasl_find("EXTERNAL"));
+	outcome = check_external(s, &sasl);
+	if (outcome == OUTCOME_ACCEPTED)
+		outcome = have_judged(s, &sasl);
+	note_outcome(s, &sasl, outcome);
+	if (outcome == OUTCOME_ACCEPTED) {
+		s->have_mail = true;
+		return accept_login(s, &sasl);
+	}
+	event = refuse_mail(s, outcome);
+	message_wipe(&s->verdict);
+	return event;
 }

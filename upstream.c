@@ -473,7 +473,13 @@ authenticate(struct session *s, struct upstream *up)
 	return auth_login(up, user, password);
 }
 
-/* --- MAIL and RCPT, with `none` ------------------------------------------ */
+/* --- MAIL and RCPT ------------------------------------------------------- */
+
+bool
+upstream_has_envelope(const struct session *s)
+{
+	return s->mechanism == NULL || s->have_mail;
+}
 
 /*
  * Whatever the server says to MAIL and RCPT, it says to the client: as the
@@ -485,10 +491,14 @@ present_envelope(struct session *s, struct upstream *up)
 	enum upstream_result r;
 	char refusal[UPSTREAM_WORDS];
 
-	if (s->mechanism != NULL)
+	if (!upstream_has_envelope(s))
 		return UPSTREAM_READY;
 	up->committed = true;
 	send_line(up, "MAIL ", s->mail);
+	if (s->mechanism != NULL) {
+		r = expect(up, "MAIL", 2, NULL);
+		return r == UPSTREAM_FAILED ? r : UPSTREAM_READY;
+	}
 	if (up->pipelining)
 		send_line(up, "RCPT ", s->rcpt);
 	r = expect_one(up, "MAIL", 2, NULL);
@@ -532,8 +542,8 @@ upstream_introduce(struct session *s, struct upstream *up)
 	more = r == UPSTREAM_READY ? conn_peek(&up->conn) : 0;
 	if (more > 0)
 		return failed(up, "hand-over", "it says more than it was asked");
-	/* With `none` its words, which may be a 421, are for the client. */
-	if (more < 0 && s->mechanism != NULL)
+	/* Its words about an envelope, maybe a 421, are for the client. */
+	if (more < 0 && !upstream_has_envelope(s))
 		return failed(up, "hand-over", "connection lost");
 	return r;
 }

@@ -46,9 +46,15 @@ enum upstream_result upstream_header(
     const struct session *s, struct upstream *up);
 
 /*
+ * Whether the client waits for the upstream's own words: with `none` about its
+ * RCPT; about its MAIL, where that was taken for a login (s->mechanism).
+ */
+bool upstream_has_envelope(const struct session *s);
+
+/*
  * Introduces the session; before STARTTLS, where it is asked for, nothing is
- * said of it, and without it nothing at all. With `none` MAIL and RCPT are sent too, and at READY
- * `words` is what the client is to be told about its RCPT.
+ * said of it, and without it nothing at all. With an envelope that is sent too,
+ * and at READY `words` is what the client is to be told.
  */
 enum upstream_result upstream_introduce(
     struct session *s, struct upstream *up);

@@ -723,6 +723,160 @@ def test_ignore_with_an_auth_server(external, auth_server):
     assert a.requests[0].get('Auth-User') == 'alice'
 
 
+# --- without AUTH ----------------------------------------------------------
+
+MAIL = 'MAIL FROM:<a@a.example> SIZE=100 BODY=8BITMIME'
+
+
+@pytest.fixture
+def implicit(external):
+    def start(name='alice', **kw):
+        return external(name, auth_external_implicit='on', **kw)
+    return start
+
+
+def test_mail_is_external(implicit):
+    """The client's MAIL is the backend's to answer, and is not lost."""
+    s = implicit()
+    s.client.send(f'{MAIL}\r\nRCPT TO:<b@b.example>\r\nDATA\r\n')
+    for code in ('250 ', '250 ', '354 '):
+        s.client.expect(code)
+    s.client.send('Subject: x\r\n\r\nhello\r\n.\r\n')
+    s.client.expect('250 ')
+    s.client.ask(MAIL, '250 ')
+    logged_in_as(s, 'alice')
+    seen = s.backend.conversation()
+    assert seen.texts('MAIL') == [MAIL, MAIL]
+    assert len(seen.messages) == 1
+    assert seen.verbs()[:4] == ['EHLO', 'XCLIENT', 'EHLO', 'MAIL']
+
+
+def test_mail_is_external_once_auth_has_not_been_said(implicit):
+    s = implicit()
+    s.client.ask('AUTH PLAIN ' + plain('alice', 'wonderland'), '235 ')
+    s.client.ask(MAIL, '250 ')
+    s.quit()
+    assert s.event('auth')['mech'] == 'PLAIN'
+
+
+def test_a_backend_that_refuses_the_mail_says_so(meet, backend, listed):
+    b = backend(xclient='LOGIN', replies={'MAIL': [
+        '452 4.3.1 later', '250 2.1.0 now']})
+    s = meet('alice', 'optional', smtp_auth='external', backend=b.address,
+             auth_provider=listed[0], auth_external_implicit='on')
+    s.client.ask(MAIL, '452 4.3.1 later')
+    s.client.ask(MAIL, '250 2.1.0 now')
+    s.quit()
+    assert [e['result'] for e in s.events('auth')] == ['accepted']
+
+
+def test_a_backend_that_leaves_with_its_answer(meet, backend, listed):
+    b = backend(xclient='LOGIN', replies={'MAIL': '421 4.3.2 bye'})
+    s = meet('alice', 'optional', smtp_auth='external', backend=b.address,
+             auth_provider=listed[0], auth_external_implicit='on')
+    s.client.ask(MAIL, '421 4.3.2 bye')
+    s.client.expect_end()
+    s.finish()
+
+
+def test_a_relay_program_gets_the_mail(meet, listed, tmp_path):
+    s = meet('alice', 'optional', smtp_auth='external',
+             auth_provider=listed[0], auth_external_implicit='on',
+             relay=[RELAYS + '/record', str(tmp_path / 'record')])
+    s.client.ask('MAIL FROM:<a@a.example>', '250 2.0.0 relay heard MAIL')
+    s.client.ask('QUIT', '221 ')
+    s.client.expect_end()
+    s.finish()
+    assert '"SMTPAUTHUSER=alice"' in (tmp_path / 'record').read_text()
+
+
+def test_after_a_refused_session_mail_may_be_tried_again(
+        meet, backend, listed):
+    b = backend(xclient='LOGIN', replies={'XCLIENT': '550 5.7.1 no'})
+    s = meet('alice', 'optional', smtp_auth='external', backend=b.address,
+             auth_provider=listed[0], auth_external_implicit='on')
+    for _ in range(2):
+        s.client.ask(MAIL, '451 4.3.0 ')
+    s.quit(status=75)
+    assert len(b.conversations) == 2
+
+
+def test_a_user_who_is_not_listed_needs_auth(implicit):
+    s = implicit('carol')
+    s.client.ask(MAIL, '530 5.7.0 ')
+    assert s.await_event('auth')['result'] == 'denied'
+    # Another login is open to it.
+    s.client.ask('AUTH PLAIN ' + plain('alice', 'wonderland'), '235 ')
+    s.quit()
+
+
+def test_attempts_are_counted(implicit):
+    s = implicit('carol', max_auth_attempts=2)
+    for _ in range(4):
+        s.client.ask(MAIL, '530 5.7.0 ')
+    s.client.ask('AUTH PLAIN ' + plain('alice', 'wonderland'), '421 4.7.0 ')
+    s.client.expect_end()
+    s.finish()
+    assert len(s.events('auth', result='denied')) == 2
+
+
+def test_with_none_a_user_who_is_not_listed_is_anybody(meet, backend, listed):
+    b = backend(xclient='LOGIN')
+    s = meet('carol', 'optional', smtp_auth='none external', max_errors=100,
+             backend=b.address, auth_provider=listed[0],
+             auth_external_implicit='on')
+    s.client.ask(MAIL, '250 2.1.0 ')
+    s.client.ask(MAIL, '503 5.5.1 ')
+    s.client.ask('AUTH EXTERNAL =', '503 5.5.1 ')
+    s.client.ask('RCPT TO:<b@b.example>', '250 ')
+    s.quit()
+    assert 'XCLIENT' not in b.conversation().verbs()
+    assert s.event('auth')['result'] == 'denied'
+
+
+@pytest.mark.parametrize('name, mode', [
+    (None, 'optional'), ('loner', 'optional_no_ca'), ('alice', 'off')])
+def test_no_identity_no_implicit_login(external, name, mode):
+    s = external(name, mode, auth_external_implicit='on')
+    s.client.ask(MAIL, '530 5.7.0 ')
+    s.quit()
+    assert s.events('auth') == []
+
+
+@pytest.mark.parametrize('kw', [{}, {'auth_external_implicit': 'off'}])
+def test_not_unless_asked_for(external, kw):
+    s = external('alice', **kw)
+    s.client.ask(MAIL, '530 5.7.0 ')
+    s.quit()
+    assert s.events('auth') == []
+
+
+def test_not_unless_external_is_listed(meet, listed):
+    s = meet('alice', auth_provider=listed[0], auth_external_implicit='on')
+    s.client.ask(MAIL, '530 5.7.0 ')
+    s.quit()
+
+
+@pytest.mark.parametrize('line', ['MAIL', 'MAIL TO:<a@a.example>',
+                                  'MAIL FROM:<' + 'a' * 3000 + '>'])
+def test_a_malformed_mail_is_no_login(implicit, line):
+    s = implicit()
+    s.client.ask(line, '501 5.5.4 ')
+    s.quit()
+    assert s.events('auth') == []
+
+
+def test_implicit_with_an_auth_server(external, auth_server):
+    a = auth_server({'Auth-Status': 'no'}, {'Auth-Status': 'WAIT'})
+    s = external('alice', auth_provider=a.url, auth_external_implicit='on',
+                 auth_http_timeout='400ms')
+    s.client.ask(MAIL, '530 5.7.0 ')
+    s.client.ask(MAIL, '454 4.7.0 ')
+    s.quit(status=(0, 75))
+    assert a.requests[0].get('Auth-Method') == 'external'
+    assert a.requests[0].get('Auth-User') == 'alice'
+
+
 # --- other programs --------------------------------------------------------
 
 @pytest.mark.parametrize('how', [[], ['-tls1_2']])
@@ -811,11 +965,10 @@ def test_curl(door, certificates, pki, authzid, user):
 
 @needs_systemd
 @pytest.mark.skipif(not shutil.which('swaks'), reason='no swaks')
-@pytest.mark.parametrize('name, status, shown', [
-    ('carol', 0, '250-AUTH'), ('expired', None, BAD_CERTIFICATE)])
-def test_swaks(door, pki, name, status, shown):
-    """It knows no EXTERNAL: it is asked to say EHLO, and what it saw."""
-    port, b = door(auth_provider=None, smtp_auth='none')
+@pytest.mark.parametrize('name', ['alice', 'expired'])
+def test_swaks(door, pki, name):
+    """It knows no EXTERNAL, and needs none."""
+    port, b = door(auth_external_implicit='on')
     done = subprocess.run(
         ['swaks', '-s', '127.0.0.1', '-p', str(port), '--tls', '--tls-cert',
          pki.pair(name)[0], '--tls-key', pki.pair(name)[1], '-f',
@@ -823,12 +976,12 @@ def test_swaks(door, pki, name, status, shown):
         capture_output=True, timeout=30,
         env=environment({'HOME': '/nonexistent'}))
     out = done.stdout.decode()
-    if status == 0:
+    if name == 'alice':
         assert done.returncode == 0, out
-        assert len(b.await_end().messages) == 1
+        delivered_by(b, 'alice')
     else:
         assert done.returncode != 0
-        assert shown in out, out
+        assert BAD_CERTIFICATE in out, out
 
 
 @needs_systemd
@@ -872,6 +1025,8 @@ def test_check_asks_for_a_ca(certificates, users, mode):
      'ssl_verify_client: a client that stays in the clear'),
     (['--ssl-client-certificate', '{root}'], 'ssl_verify_client: is off'),
     (['--smtp-auth', 'external'], 'smtp_auth: EXTERNAL is never offered'),
+    (['--auth-external-implicit', 'on'],
+     'auth_external_implicit: EXTERNAL is not in smtp_auth'),
     (['--ssl-verify-client', 'optional', '--ssl-client-certificate',
       '/nonexistent'], 'ssl_client_certificate: /nonexistent cannot be read'),
     (['--ssl-verify-client', 'optional', '--ssl-client-certificate', '{root}',
