@@ -7,6 +7,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import time
 import urllib.parse
 
 import pytest
@@ -238,7 +239,7 @@ def test_an_old_revocation_list_is_none(connect, pki):
     lists = pki.lists('old.pem', 'root', days=0)
     end = pki.openssl('crl', '-in', 'root.crl', '-noout', '-nextupdate')
     until(lambda: ssl.cert_time_to_seconds(end.strip().split('=')[1]) <
-          __import__('time').time(), 'the end of a list that is good for 1 s')
+          time.time(), 'the end of a list that is good for 1 s')
     s = connect('alice', ssl_crl=lists)
     turned_away(s, BAD_CERTIFICATE, 'FAILED:CRL has expired')
 
@@ -400,6 +401,103 @@ def test_a_listener_reads_them_once_and_again_at_a_reload(
     s.proc.send_signal(workshop.signal.SIGHUP)
     s.await_event('reload', result='failed')
     assert comes('ed') == BAD_CERTIFICATE
+
+
+# --- sessions that are resumed ---------------------------------------------
+
+@pytest.fixture
+def returns(s_client, directives, pki, tmp_path):
+    """returns(name, mode, ...): s_client comes with that certificate, or with
+    the session that it was given before and `shows` no certificate again."""
+    key = tmp_path / 'ticket.key'
+    key.write_bytes(bytes(range(80)))
+    key.chmod(0o600)
+    kept = str(tmp_path / 'session')
+
+    def start(name, mode, version, shows=True, again=False, **kw):
+        own = {k: kw.pop(k) for k in list(kw) if k.startswith('ssl_')}
+        words = ['-cert', pki.pair(name)[0], '-key', pki.pair(name)[1]] \
+            if name and shows else []
+        words += ['-sess_in' if again else '-sess_out', kept, version]
+        seen = s_client(*words, socket='ssl', smtp_auth='plain external',
+                        ssl_session_ticket_key=str(key),
+                        **directives(mode, **own), **kw)
+        assert ('\nReused, ' in seen['out']) or ('\nNew, ' in seen['out'])
+        seen['resumed'] = '\nReused, ' in seen['out']
+        return seen
+    return start
+
+
+VERSIONS = ['-tls1_2', '-tls1_3']
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_a_resumed_session_has_its_certificate(returns, version, pki):
+    assert not returns('alice', 'on', version)['resumed']
+    seen = returns('alice', 'on', version, again=True, shows=False)
+    assert seen['resumed']
+    assert '250 AUTH PLAIN EXTERNAL' in seen['out'].split('\n')
+    event = seen['session'].event('tls')
+    assert (event['verify'], event['subject']) == (
+        'SUCCESS', r'CN=alice,O=Example\, Inc.')
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_a_resumed_session_without_a_certificate_has_none(returns, version):
+    returns(None, 'optional', version)
+    seen = returns(None, 'optional', version, again=True)
+    assert seen['resumed']
+    assert seen['session'].event('tls')['verify'] == 'NONE'
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+@pytest.mark.parametrize('name, before', [
+    (None, 'off'), (None, 'optional'), ('loner', 'optional_no_ca'),
+    ('alice', 'optional')])
+def test_a_session_of_another_mode_is_not_resumed(returns, version, name,
+                                                  before):
+    returns(name, before, version)
+    seen = returns(name, 'on', version, again=True, shows=False)
+    assert not seen['resumed']
+    assert NO_CERTIFICATE in seen['out'].split('\n')
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_a_session_is_not_resumed_past_a_revocation(returns, pki, version,
+                                                    tmp_path):
+    name = 'fickle' + version
+    pki.client(name)
+    lists = tmp_path / 'lists'
+    lists.write_text(pki.read('half.pem'))
+    returns(name, 'on', version, ssl_crl=str(lists))
+    pki.revoke(name)
+    lists.write_text(pki.read(pki.lists(name + '.crls', 'root')
+                              .split('/')[-1]))
+    seen = returns(name, 'on', version, again=True, ssl_crl=str(lists))
+    assert not seen['resumed']
+    assert BAD_CERTIFICATE in seen['out'].split('\n')
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_a_session_is_not_resumed_with_another_ca(returns, pki, version):
+    returns('alice', 'on', version)
+    seen = returns('alice', 'on', version, again=True,
+                   ssl_client_certificate=pki.path('other.pem'))
+    assert not seen['resumed']
+    assert BAD_CERTIFICATE in seen['out'].split('\n')
+
+
+def test_a_certificate_expires_while_its_session_sleeps(returns, pki):
+    end = int(time.time()) + 5
+    pki.client('brief', dates=(PAST[0], time.strftime(
+        '%Y%m%d%H%M%SZ', time.gmtime(end))))
+    returns('brief', 'on', '-tls1_3')
+    until(lambda: time.time() > end + 1, 'the end of a certificate')
+    seen = returns('brief', 'on', '-tls1_3', again=True, shows=False)
+    assert seen['resumed']
+    assert BAD_CERTIFICATE in seen['out'].split('\n')
+    assert seen['session'].event('tls')['verify'] == \
+        'FAILED:certificate has expired'
 
 
 # --- who is told -----------------------------------------------------------
