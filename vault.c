@@ -153,10 +153,12 @@ vault_may_judge(struct vault *v, const char *method)
 static const struct {
 	const char *method;
 	enum auth_can needs;
+	unsigned listed; /* of smtp_auth; 0: need not be */
 } methods[] = {
-    {"plain", AUTH_CAN_VERIFY},
-    {"external", AUTH_CAN_AUTHORIZE},
-    {"none", AUTH_CAN_ROUTE},
+    {"plain", AUTH_CAN_VERIFY, 0},
+    /* asks for no secret: so it has to be meant */
+    {"external", AUTH_CAN_AUTHORIZE, CONFIG_AUTH_EXTERNAL},
+    {"none", AUTH_CAN_ROUTE, 0},
 };
 
 static bool
@@ -166,7 +168,9 @@ provider_does(const struct vault *v, const char *method)
 
 	for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
 		if (strcmp(methods[i].method, method) == 0)
-			return (v->provider->can & methods[i].needs) != 0;
+			return (v->provider->can & methods[i].needs) != 0 &&
+			    (v->conf->smtp_auth & methods[i].listed) ==
+			    methods[i].listed;
 	return false;
 }
 

@@ -384,6 +384,29 @@ asks_about_none_under_tls_with_extra_headers(void **state)
 }
 
 static void
+sends_what_is_known_of_a_certificate(void **state)
+{
+	(void)state;
+	message_put(&question, M_TLS_PROTOCOL, "TLSv1.3");
+	message_put(&question, M_TLS_CIPHER, "X");
+	message_put(&question, M_TLS_VERIFY, "FAILED:certificate revoked");
+	message_put(&question, M_TLS_SUBJECT, "CN=a\\,b\r\nX: \xc3\xa9%");
+	message_put(&question, M_TLS_ISSUER, "");
+	message_put(&question, M_TLS_SERIAL, "0F");
+	message_put(&question, M_TLS_FINGERPRINT, "ab12");
+	message_put(&question, M_TLS_CERTIFICATE, "-A B-\nx+/=\n");
+	assert_int_equal(ASK({YES, KEEP, NULL}), AUTH_ACCEPTED);
+	assert_line("Auth-SSL: on\r\n"
+		    "Auth-SSL-Protocol: TLSv1.3\r\n"
+		    "Auth-SSL-Cipher: X\r\n"
+		    "Auth-SSL-Verify: FAILED:certificate revoked\r\n"
+		    "Auth-SSL-Subject: CN=a\\,b%0D%0AX: %C3%A9%\r\n"
+		    "Auth-SSL-Serial: 0F\r\n"
+		    "Auth-SSL-Fingerprint: ab12\r\n"
+		    "Auth-SSL-Cert: -A%20B-%0Ax+/=%0A");
+}
+
+static void
 sends_salt_and_digest_of_cram_md5(void **state)
 {
 	(void)state;
@@ -973,6 +996,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(asks_as_nginx_does),
 	    TEST(asks_about_none_under_tls_with_extra_headers),
+	    TEST(sends_what_is_known_of_a_certificate),
 	    TEST(sends_salt_and_digest_of_cram_md5),
 	    TEST(never_sends_an_earlier_password),
 	    TEST(escapes_what_a_client_sent),

@@ -687,6 +687,40 @@ test_tls_clashes(void **state)
 }
 
 static void
+test_client_certificates(void **state)
+{
+	static const char needs[] =
+	    "needs ssl_client_certificate or ssl_trusted_certificate";
+
+	(void)state;
+	good(NULL);
+	assert_int_equal(conf.ssl_verify_client, TLS_VERIFY_OFF);
+	assert_int_equal(conf.ssl_verify_depth, 1);
+	assert_int_equal(conf.ssl_identity, TLS_SUBJECT_CN);
+	assert_true(conf.auth_external_authzid);
+	assert_false(conf.auth_external_implicit);
+	bad(CONFIG_BAD, "needs ssl_certificate and", "--ssl-verify-client",
+	    "optional_no_ca", NULL);
+	setenv("SMTP_SSL_CERTIFICATE", "a", 1);
+	setenv("SMTP_SSL_CERTIFICATE_KEY", "b", 1);
+	bad(CONFIG_BAD, needs, "--ssl-verify-client", "on", NULL);
+	bad(CONFIG_BAD, needs, "--ssl-verify-client", "optional", NULL);
+	bad(CONFIG_USAGE, "off, on, optional or optional_no_ca",
+	    "--ssl-verify-client", "yes", NULL);
+	bad(CONFIG_USAGE, "from 0 to 100", "--ssl-verify-depth", "101", NULL);
+	good("--ssl-verify-client", "optional_no_ca", NULL);
+	assert_int_equal(conf.ssl_verify_client, TLS_VERIFY_OPTIONAL_NO_CA);
+	good("--ssl-verify-client", "on", "--ssl-trusted-certificate", "c",
+	    "--ssl-verify-depth", "0", "--ssl-identity", "fingerprint",
+	    "--auth-external-authzid", "ignore", NULL);
+	assert_int_equal(conf.ssl_verify_client, TLS_VERIFY_ON);
+	assert_string_equal(conf.ssl_trusted_certificate, "c");
+	assert_int_equal(conf.ssl_verify_depth, 0);
+	assert_int_equal(conf.ssl_identity, TLS_FINGERPRINT);
+	assert_false(conf.auth_external_authzid);
+}
+
+static void
 test_upstream_clashes(void **state)
 {
 	(void)state;
@@ -1073,6 +1107,7 @@ main(void)
 	    cmocka_unit_test_setup(test_file_format, setup),
 	    cmocka_unit_test_setup(test_file_refused, setup),
 	    cmocka_unit_test_setup(test_tls_clashes, setup),
+	    cmocka_unit_test_setup(test_client_certificates, setup),
 	    cmocka_unit_test_setup(test_upstream_clashes, setup),
 	    cmocka_unit_test_setup(test_auth_clashes, setup),
 	    cmocka_unit_test_setup(test_round_trip, setup),

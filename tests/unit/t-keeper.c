@@ -301,6 +301,7 @@ set_up(void **state)
 	conf.auth_provider = "file:/nowhere";
 	conf.server_name = "front.example";
 	conf.max_auth_attempts = 3;
+	conf.smtp_auth = CONFIG_AUTH_EXTERNAL;
 	conf.ssl_certificate.word = conf.ssl_certificate_key.word = paths;
 	conf.ssl_certificate.count = conf.ssl_certificate_key.count = 1;
 	conf.ssl_password_file = "";
@@ -466,6 +467,21 @@ a_provider_that_verifies_nothing(void **state)
 	expect_failure("the provider does not judge this");
 	put_plain("bob", "right");
 	message_put(&m, M_METHOD, "external");
+	expect_verdict("accepted");
+}
+
+/* Whoever takes a session over could be anybody, and needs no password. */
+static void
+external_has_to_be_listed(void **state)
+{
+	(void)state;
+	setting.can |= AUTH_CAN_AUTHORIZE;
+	conf.smtp_auth = CONFIG_AUTH_PLAIN | CONFIG_AUTH_NONE;
+	start();
+	put_plain("bob", "right");
+	message_put(&m, M_METHOD, "external");
+	expect_failure("the provider does not judge this");
+	put_plain("bob", "right");
 	expect_verdict("accepted");
 }
 
@@ -1217,6 +1233,7 @@ main(void)
 	    TEST(verdicts),
 	    TEST(other_methods),
 	    TEST(a_provider_that_verifies_nothing),
+	    TEST(external_has_to_be_listed),
 	    TEST(attempts_are_bounded),
 	    TEST(envelopes_are_bounded),
 	    TEST(nobody_acts_for_another),

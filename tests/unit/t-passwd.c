@@ -455,6 +455,8 @@ test_describe(void **state)
 
 static struct message question, verdict;
 
+static const char *method = "plain";
+
 static enum auth_result
 judge(const char *user, const char *password, const char *authzid)
 {
@@ -466,7 +468,7 @@ judge(const char *user, const char *password, const char *authzid)
 	provider = auth_provider.open(value, NULL, err);
 	assert_non_null(provider);
 	message_init(&question, ASK_VERDICT);
-	message_put(&question, M_METHOD, "plain");
+	message_put(&question, M_METHOD, method);
 	message_put(&question, M_USER, user);
 	message_put(&question, M_PASSWORD, password);
 	message_put(&question, M_AUTHZID, authzid);
@@ -512,6 +514,44 @@ test_judge(void **state)
 	/* An edit counts at once. */
 	write_file("ann:{PLAIN}other\n");
 	check_denied("ann", "secret", NULL, "wrong password");
+}
+
+/* EXTERNAL: a user who is there, whatever the secret, but for a lock. */
+static void
+test_external(void **state)
+{
+	static const char *const users[] = {
+	    "ann", "bob", "bang", "star", "none", "crypt", "word"};
+	size_t i;
+
+	(void)state;
+	write_file("ann:{PLAIN}secret:mail.example:25\nbob:" BCRYPT "\n"
+		   "bang:!\nstar:*\nnone:\ncrypt:{CRYPT}!\n"
+		   "word:{PLAIN}!x\nlock:!" BCRYPT "\nstars:*LK*\n"
+		   "held:{crypt}!!\n");
+	method = "external";
+	for (i = 0; i < sizeof(users) / sizeof(users[0]); i++) {
+		assert_int_equal(judge(users[i], NULL, NULL), AUTH_ACCEPTED);
+		assert_string_equal(message_text(&verdict, M_USER), users[i]);
+	}
+	assert_int_equal(judge("ann", NULL, NULL), AUTH_ACCEPTED);
+	assert_string_equal(
+	    message_text(&verdict, M_BACKEND), "mail.example:25");
+	check_denied("lock", NULL, NULL, "the user is locked");
+	check_denied("stars", NULL, NULL, "the user is locked");
+	check_denied("held", NULL, NULL, "the user is locked");
+	check_denied("Ann", NULL, NULL, "unknown user");
+	check_denied("", NULL, NULL, "not a user and a password");
+	check_denied(NULL, NULL, NULL, "not a user and a password");
+	/* And none of these is a password. */
+	method = "plain";
+	check_denied("bang", "!", NULL, "unsupported secret: no known scheme");
+	check_denied("none", "", NULL, "wrong password");
+	assert_int_equal(unlink(path), 0);
+	method = "external";
+	assert_int_equal(judge("ann", NULL, NULL), AUTH_UNAVAILABLE);
+	method = "plain";
+	write_file("");
 }
 
 /* An unknown user is never let in by the stand-in's password. */
@@ -607,6 +647,7 @@ main(void)
 	    cmocka_unit_test(test_objections),
 	    cmocka_unit_test(test_describe),
 	    cmocka_unit_test(test_judge),
+	    cmocka_unit_test(test_external),
 	    cmocka_unit_test(test_stand_in),
 	    cmocka_unit_test(test_unavailable),
 	    cmocka_unit_test(test_secret),
