@@ -29,8 +29,9 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
 LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
-	lib/message lib/log lib/tls : lib/conn lib/dns lib/sandbox lib/passwd \
-	lib/listen_spec lib/network lib/source lib/proxy_header lib/spawn : config : \
+	lib/message lib/log lib/tls lib/scram : lib/conn lib/dns lib/sandbox \
+	lib/passwd lib/listen_spec lib/network lib/source lib/proxy_header \
+	lib/spawn : config : \
 	sasl auth : auth/provider : facts counters keyring : \
 	auth/file auth/http auth/dovecot auth/checkpassword auth/pam \
 	peer greeting starttls smtp backend relay upstream \
@@ -96,20 +97,22 @@ MAIN = \
 	upstream_header \
 	vault \
 	vault_exchange \
+	vault_salt \
 	vault_tls
 # A module: what it is made of, and the libraries that it alone brings.
 MODULES   = systemd tls sasl-secret auth-file auth-http auth-checkpassword \
 	auth-dovecot auth-pam
 systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
-tls_SRC   = lib/tls lib/tls_settings lib/tls_server lib/tls_sign lib/tls_warm \
-	lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_ticket \
+tls_SRC   = lib/tls lib/tls_binding lib/tls_settings lib/tls_server lib/tls_sign \
+	lib/tls_warm lib/tls_keys lib/tls_key lib/tls_file lib/tls_scheme lib/tls_ticket \
 	lib/tls_verify lib/tls_chain lib/tls_client lib/tls_pair lib/tls_names \
 	lib/tls_staple lib/text
 tls_LIBS  = -lssl -lcrypto
-sasl-secret_SRC  = sasl_secret sasl_cram lib/text
-sasl-secret_LIBS = -lcrypto
-auth-file_SRC  = auth/file lib/passwd lib/text lib/message
+sasl-secret_SRC  = sasl_secret sasl_cram sasl_scram sasl_prep lib/scram \
+	lib/text
+sasl-secret_LIBS = -lcrypto -lidn
+auth-file_SRC  = auth/file lib/passwd lib/scram lib/text lib/message
 auth-file_LIBS = -lcrypto -lcrypt
 auth-http_SRC  = auth/http auth/http_url auth/http_question auth/http_answer \
 	auth/http_fetch auth/http_verdict auth/http_text lib/text lib/message
@@ -120,7 +123,7 @@ auth-dovecot_SRC  = auth/dovecot auth/dovecot_conn auth/dovecot_line \
 auth-dovecot_LIBS = -lcares
 auth-checkpassword_SRC = auth/checkpassword lib/spawn lib/text lib/message
 auth-pam_SRC = auth/pam lib/module lib/spawn lib/text lib/message
-PASSWD    = smtp-frontd-passwd lib/passwd lib/text
+PASSWD    = smtp-frontd-passwd lib/passwd lib/scram lib/text
 # A process for one question to PAM; it lies beside the modules.
 PAM_JUDGE = auth/pam_judge lib/sandbox
 
@@ -183,7 +186,9 @@ UNIT = \
 	proxy-header \
 	relay \
 	sasl \
+	sasl-scram \
 	sasl-secret \
+	scram \
 	spawn \
 	text \
 	tls \
@@ -197,8 +202,10 @@ t-dns         = lib/dns lib/dns_tlsa lib/text -lcares
 t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log lib/module lib/text
 t-sasl        = sasl lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
+t-scram       = lib/scram lib/text -lcrypto
+t-sasl-scram  = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper vault vault_tls lib/ticket vault_exchange lib/sandbox lib/message lib/text lib/tls_load
+t-keeper      = keeper vault vault_tls lib/ticket vault_exchange vault_salt lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-dovecot     = $(auth-dovecot_SRC) $(auth-dovecot_LIBS)

@@ -14,13 +14,15 @@
 #include "lib/log.h"
 #include "lib/tls.h"
 
-/* Bits of smtp_auth; sasl.c has a row for each but the last. */
+/* Bits of smtp_auth; sasl.c has rows for each but `none`. */
 enum config_auth {
 	CONFIG_AUTH_PLAIN = 1u << 0,
 	CONFIG_AUTH_LOGIN = 1u << 1,
 	CONFIG_AUTH_CRAM_MD5 = 1u << 2,
 	CONFIG_AUTH_EXTERNAL = 1u << 3,
-	CONFIG_AUTH_NONE = 1u << 4 /* authentication is not required */
+	CONFIG_AUTH_NONE = 1u << 4, /* authentication is not required */
+	CONFIG_AUTH_SCRAM_SHA_1 = 1u << 5, /* with its -PLUS form */
+	CONFIG_AUTH_SCRAM_SHA_256 = 1u << 6
 };
 
 /* Bits of socket: what an inherited one, or one that was accepted, is. */
@@ -128,6 +130,7 @@ struct config {
 	bool auth_http_pass_client_cert;
 	int64_t auth_timeout; /* ms */
 	enum config_checkpassword_cram checkpassword_cram;
+	const char *scram_secret_file; /* "": the machine's id */
 	/* upstream */
 	struct config_list backend; /* host:port, [v6]:port, unix:/path */
 	enum config_proxy_protocol proxy_protocol;

@@ -320,6 +320,9 @@ warn_files(FILE *out, const struct config *conf)
 	warn_public(
 	    out, "ssl_trusted_certificate", conf->ssl_trusted_certificate);
 	warn_public(out, "ssl_crl", conf->ssl_crl);
+	if (conf->scram_secret_file[0] != '\0')
+		warn_file(
+		    out, "scram_secret_file", conf->scram_secret_file, true);
 	if (strncmp(conf->auth_provider, "file:", 5) == 0)
 		warn_file(out, "auth_provider", conf->auth_provider + 5, true);
 }

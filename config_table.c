@@ -25,6 +25,8 @@ static const struct word words_auth[] = {
     {"cram-md5", CONFIG_AUTH_CRAM_MD5},
     {"external", CONFIG_AUTH_EXTERNAL},
     {"none", CONFIG_AUTH_NONE},
+    {"scram-sha-1", CONFIG_AUTH_SCRAM_SHA_1},
+    {"scram-sha-256", CONFIG_AUTH_SCRAM_SHA_256},
     {NULL, 0},
 };
 
@@ -128,10 +130,11 @@ const struct directive config_table_rows[] = {
 	&config_types_text, FIELD(server_name), .fallback = "(the host's name)",
 	.clean = config_clean_server_name},
     {"smtp_auth", dialogue, "WORDS",
-	"mechanisms to offer, of: plain login cram-md5 external none;\n"
-	"with none, authentication is not required",
+	"mechanisms to offer, of: plain login cram-md5 external\n"
+	"scram-sha-1 scram-sha-256, and none: authentication is not required",
 	&config_types_set, FIELD(smtp_auth), .fallback = "plain login",
-	.wants = "must be words of: plain login cram-md5 external none",
+	.wants = "must be words of: plain login cram-md5 external none "
+		 "scram-sha-1 scram-sha-256",
 	.words = words_auth},
     {"smtp_auth_unlisted", dialogue, "on|off",
 	"take PLAIN and LOGIN even where smtp_auth does not list them",
@@ -300,6 +303,11 @@ const struct directive config_table_rows[] = {
 	.fallback = "challenge_response",
 	.wants = "must be challenge_response or response_challenge",
 	.words = words_checkpassword_cram},
+    {"scram_secret_file", credentials, "FILE",
+	"octets that salts of unknown users are made with, the same on all\n"
+	"hosts; by default the machine's id",
+	&config_types_text, FIELD(scram_secret_file), .fallback = "",
+	.clean = config_clean_path},
 
     {"backend", upstream, "ADDRESS...",
 	"mail servers, the next where one fails: host:port, [IPv6]:port or\n"

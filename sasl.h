@@ -39,6 +39,7 @@ struct sasl_mechanism {
 	/* A provider that can do one of these words makes it succeed. */
 	const char *can;
 	bool server_first; /* an initial response is against the rules */
+	bool binds; /* of use only where TLS offers a channel binding */
 	/*
 	 * One step of it; NULL where the keeper runs the exchange. The challenge
 	 * is text to be encoded, static.

@@ -110,14 +110,13 @@ matches(const struct cram *c, const char *secret)
 }
 
 static enum sasl_secret_result
-cram_reveal(struct sasl_secret *x, const char *secret)
+cram_reveal(
+    struct sasl_secret *x, const struct sasl_stored *stored, bool known)
 {
-	/* Any will do: nobody's is proved by nothing. */
-	bool right = matches(
-	    (struct cram *)x, secret != NULL ? secret : "nobody's secret");
+	bool right = matches((struct cram *)x, stored->text);
 
-	return right && secret != NULL ? SASL_SECRET_PROVED
-				       : denied(x, "wrong response");
+	return right && known ? SASL_SECRET_PROVED
+			      : denied(x, "wrong response");
 }
 
 const struct sasl_secret_mechanism sasl_cram_md5 = {

@@ -6,5 +6,9 @@
 
 const struct sasl_secret_mechanism *const sasl_secret_mechanisms[] = {
     &sasl_cram_md5,
+    &sasl_scram_sha_1,
+    &sasl_scram_sha_256,
+    &sasl_scram_sha_1_plus,
+    &sasl_scram_sha_256_plus,
     NULL,
 };

@@ -325,6 +325,7 @@ carry(struct session *s, struct sasl *sasl, struct response *r)
 	enum outcome outcome;
 
 	message_init(m, ASK_EXCHANGE);
+	smtp_offer_bindings(s, m);
 	for (;;) {
 		smtp_offer_facts(s, m);
 		message_put(m, M_METHOD, sasl->mechanism->method);

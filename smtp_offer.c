@@ -8,6 +8,7 @@
 #include "auth.h"
 #include "lib/clock.h"
 #include "lib/text.h"
+#include "lib/tls.h"
 #include "smtp_external.h"
 
 #include "smtp_offer.h"
@@ -82,6 +83,36 @@ smtp_offer_facts(struct session *s, struct message *m)
 	}
 }
 
+/* Puts it, if there is one of that type, into `m`, unless that is NULL. */
+static bool
+put_binding(struct session *s, const char *type, struct message *m,
+    enum message_field f)
+{
+	unsigned char data[TLS_MAX_BINDING];
+	ssize_t len = -1;
+
+	if (s->tls != NULL)
+		len = s->tls_api->binding(
+		    s->client.tls, type, data, sizeof(data));
+	if (len > 0 && m != NULL)
+		message_put_bytes(m, f, data, (size_t)len);
+	return len > 0;
+}
+
+static bool
+has_binding(struct session *s)
+{
+	return put_binding(s, "tls-exporter", NULL, M_BINDING_EXPORTER) ||
+	       put_binding(s, "tls-server-end-point", NULL, M_BINDING_END_POINT);
+}
+
+void
+smtp_offer_bindings(struct session *s, struct message *m)
+{
+	(void)put_binding(s, "tls-exporter", m, M_BINDING_EXPORTER);
+	(void)put_binding(s, "tls-server-end-point", m, M_BINDING_END_POINT);
+}
+
 int64_t
 smtp_offer_deadline(const struct session *s)
 {
@@ -128,6 +159,8 @@ smtp_offer_can(struct session *s, const char *words)
 static bool
 is_possible(struct session *s, const struct sasl_mechanism *m)
 {
+	if (m->binds && !has_binding(s))
+		return false;
 	if (!smtp_offer_can(s, m->can) && !smtp_offer_can(s, "exchange"))
 		return false;
 	return !text_has_word(s->provider_can, "exchange") ||

@@ -10,6 +10,9 @@
 /* The facts of the session that a provider may want to see, into `m`. */
 void smtp_offer_facts(struct session *s, struct message *m);
 
+/* The channel bindings that the client was offered, into `m`. */
+void smtp_offer_bindings(struct session *s, struct message *m);
+
 /* By when a verdict is waited for that is asked for now. */
 int64_t smtp_offer_deadline(const struct session *s);
 

@@ -29,6 +29,7 @@ struct vault {
 	void *provider_state;
 	const struct tls_api *tls;
 	struct tls_keys *keys[2]; /* of enum tls_role */
+	struct sasl_binding salt_key; /* vault_salt_key() */
 	/* the question that is being answered */
 	struct asker *asker;
 	struct message *question, *answer;

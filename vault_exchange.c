@@ -70,13 +70,33 @@ find_mechanism(const char *name, char *err, size_t err_size)
 	return NULL;
 }
 
+/* A session that was taken over may lie: its client's channel suffers alone. */
+static void
+take_binding(const struct message *q, enum message_field f,
+    struct sasl_binding *binding)
+{
+	size_t len = 0;
+	const void *data = message_get_bytes(q, f, &len);
+
+	if (data == NULL || len > sizeof(binding->data))
+		return;
+	memcpy(binding->data, data, len);
+	binding->len = len;
+}
+
 /* 0, or -1 with the failure as the answer. */
 static int
 begin_secret(struct vault *v, struct vault_exchange *x)
 {
 	const struct sasl_secret_mechanism *mechanism;
+	const struct sasl_binding *salt_key;
 	char err[AUTH_ERROR_SIZE] = "";
 
+	salt_key = vault_salt_key(v, err);
+	if (salt_key == NULL) {
+		vault_fail(v, err);
+		return -1;
+	}
 	mechanism = find_mechanism(
 	    message_text(v->question, M_MECHANISM), err, sizeof(err));
 	if (mechanism == NULL) {
@@ -90,6 +110,9 @@ begin_secret(struct vault *v, struct vault_exchange *x)
 	}
 	x->secret->mechanism = mechanism;
 	x->secret->server_name = v->conf->server_name;
+	x->secret->salt_key = *salt_key;
+	take_binding(v->question, M_BINDING_EXPORTER, &x->secret->exporter);
+	take_binding(v->question, M_BINDING_END_POINT, &x->secret->end_point);
 	x->found.result = AUTH_DENIED;
 	return 0;
 }
@@ -121,22 +144,22 @@ keep(struct look_up *found, const struct message *m)
 	    message_text(m, M_BACKEND));
 }
 
-/* Goes on with the stored secret, or with none for nobody's. */
+/* Goes on with what is stored, or with another's for nobody's. */
 static enum sasl_secret_result
 reveal(struct vault *v, struct vault_exchange *x)
 {
-	char secret[AUTH_SECRET_SIZE] = "";
-	enum sasl_secret_result result;
+	const struct sasl_secret_mechanism *mechanism = x->secret->mechanism;
+	struct sasl_stored stored = {0};
+	enum sasl_secret_result result = SASL_SECRET_DENIED;
 
 	message_init(v->answer, ANSWER_VERDICT);
-	x->found.result = v->provider->secret(
-	    v->provider_state, x->secret->user, secret, v->answer);
+	x->found.result = v->provider->secret(v->provider_state,
+	    x->secret->user, mechanism->keys, &stored, v->answer);
 	keep(&x->found, v->answer);
-	if (x->found.result == AUTH_UNAVAILABLE)
-		return SASL_SECRET_DENIED;
-	result = x->secret->mechanism->reveal(x->secret,
-	    x->found.result == AUTH_ACCEPTED ? secret : NULL);
-	explicit_bzero(secret, sizeof(secret));
+	if (x->found.result != AUTH_UNAVAILABLE)
+		result = mechanism->reveal(
+		    x->secret, &stored, x->found.result == AUTH_ACCEPTED);
+	explicit_bzero(&stored, sizeof(stored));
 	return result;
 }
 

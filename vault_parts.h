@@ -43,4 +43,10 @@ void vault_exchange_step(struct vault *v);
 /* Ends the exchange of `asker`, if one goes on. */
 void vault_exchange_end(struct vault *v, struct asker *asker);
 
+/*
+ * vault_salt.c: what false salts are made with, read at the first call; NULL
+ * with a line in `err` (AUTH_ERROR_SIZE octets).
+ */
+const struct sasl_binding *vault_salt_key(struct vault *v, char *err);
+
 #endif

@@ -153,27 +153,47 @@ file_judge(
 	return answer;
 }
 
+/*
+ * The entry's secret where it will do, as such or as keys. An empty one proves
+ * nothing. False: it will not.
+ */
+static bool
+take_secret(const struct passwd_entry *entry, const char *keys,
+    struct sasl_stored *stored)
+{
+	const char *text = NULL;
+
+	if (entry->secret == NULL)
+		return false;
+	if (keys != NULL)
+		text = passwd_scram(entry->secret, keys);
+	stored->is_keys = text != NULL;
+	if (text == NULL)
+		text = passwd_plain(entry->secret);
+	return text != NULL && text[0] != '\0' &&
+	       text_copy(stored->text, sizeof(stored->text), text) == 0;
+}
+
 static enum auth_result
-file_secret(
-    void *provider, const char *user, char *secret, struct message *verdict)
+file_secret(void *provider, const char *user, const char *keys,
+    struct sasl_stored *stored, struct message *verdict)
 {
 	struct passwd_entry entry;
-	const char *plain = NULL;
 	enum passwd_found found;
 	enum auth_result answer = AUTH_ACCEPTED;
+	bool taken;
 
+	stored->is_keys = false;
+	stored->text[0] = '\0';
 	found = look_up(provider, user, &entry, verdict);
-	if (found == PASSWD_FOUND)
-		plain = passwd_plain(entry.secret);
+	taken = found != PASSWD_UNREADABLE &&
+		take_secret(&entry, keys, stored);
 	if (found == PASSWD_UNREADABLE) {
 		answer = AUTH_UNAVAILABLE;
 	} else if (found == PASSWD_UNKNOWN) {
 		answer = denied(verdict, "unknown user");
-	} else if (plain == NULL) {
+	} else if (!taken) {
 		answer = denied(verdict, "the secret is stored hashed");
-	} else if (plain[0] == '\0' ||
-		   text_copy(secret, AUTH_SECRET_SIZE, plain) == -1) {
-		answer = denied(verdict, "the secret is empty or too long");
 	} else {
 		message_put(verdict, M_USER, entry.user);
 		message_put(verdict, M_BACKEND, entry.backend);

@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "lib/message.h"
+#include "sasl_secret.h"
 
 /* What a provider can do; only mechanisms that can succeed are offered. */
 enum auth_can {
@@ -29,8 +30,7 @@ enum auth_result {
 	AUTH_CHALLENGE	  /* of an exchange: M_CHALLENGE is for the client */
 };
 
-#define AUTH_SECRET_SIZE 512
-#define AUTH_ERROR_SIZE	 256
+#define AUTH_ERROR_SIZE 256
 
 struct auth_provider {
 	const char *scheme; /* of auth_provider's value, without ':' */
@@ -65,13 +65,16 @@ struct auth_provider {
 	    const struct message *question, struct message *verdict);
 
 	/*
-	 * AUTH_CAN_SECRET: the plain secret of `user` into `secret`
-	 * (AUTH_SECRET_SIZE octets, the caller wipes them). AUTH_DENIED for an
-	 * unknown user or one whose secret is stored hashed, AUTH_UNAVAILABLE;
-	 * when accepted, M_BACKEND may be put into `verdict`.
+	 * AUTH_CAN_SECRET: what `user` has stored into `stored`: the secret
+	 * itself, or keys of the scheme `keys` ("SCRAM-SHA-256"; NULL: no keys
+	 * will do). AUTH_DENIED for an unknown user or one whose secret is
+	 * stored otherwise: then `stored` is another's, always the same one's
+	 * for that name, for the time and the look of it, or empty;
+	 * AUTH_UNAVAILABLE. When accepted, M_BACKEND may be put into `verdict`.
 	 */
 	enum auth_result (*secret)(void *provider, const char *user,
-	    char *secret, struct message *verdict);
+	    const char *keys, struct sasl_stored *stored,
+	    struct message *verdict);
 
 	/*
 	 * AUTH_CAN_EXCHANGE: the SASL mechanisms that the provider runs itself,

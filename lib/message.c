@@ -25,10 +25,10 @@ static bool
 is_bytes(enum message_field f)
 {
 	switch (f) {
-	case M_RESPONSE:
-	case M_CHALLENGE:
 	case M_BINDING_EXPORTER:
 	case M_BINDING_END_POINT:
+	case M_RESPONSE:
+	case M_CHALLENGE:
 	case M_DATA:
 	case M_SIGNATURE:
 	case M_CHAIN:

@@ -1,7 +1,6 @@
 /*
  * Password files: their lines, and making and verifying the secrets in them.
- * Hashes are crypt(3)'s, but for SCRAM-SHA-256 keys, which are computed here
- * with OpenSSL's PBKDF2 and HMAC. Writing files is not done here.
+ * Hashes are crypt(3)'s, but for SCRAM's keys, which are lib/scram.c's. Writing files is not done here.
  */
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -16,27 +15,21 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/sha.h>
-
 #include "lib/passwd.h"
+#include "lib/scram.h"
 #include "lib/text.h"
 
-/* A slip of the pen must not hold a keeper's worker for minutes. */
-#define SCRAM_ITERATIONS_MAX 10000000
-#define SCRAM_ITERATIONS     100000
-#define SCRAM_SALT_SIZE	     16
-/* A salt or key: as many octets at most, and as base64. */
-#define SCRAM_FIELD_SIZE   66
-#define SCRAM_FIELD_BASE64 88
+/* Of keys that are made here. */
+#define SCRAM_ITERATIONS 100000
+#define SCRAM_SALT_SIZE	 16
 
 #define BCRYPT_PASSWORD_MAX 72
 
 enum kind {
 	KIND_PLAIN,
 	KIND_CRYPT,
-	KIND_SCRAM,
+	KIND_SCRAM_SHA_1,
+	KIND_SCRAM_SHA_256,
 	KIND_UNSUPPORTED
 };
 
@@ -47,7 +40,8 @@ static const struct {
     {"{PLAIN}", KIND_PLAIN},
     {"{CLEARTEXT}", KIND_PLAIN},
     {"{CLEAR}", KIND_PLAIN},
-    {"{SCRAM-SHA-256}", KIND_SCRAM},
+    {"{SCRAM-SHA-1}", KIND_SCRAM_SHA_1},
+    {"{SCRAM-SHA-256}", KIND_SCRAM_SHA_256},
     {"{CRYPT}", KIND_CRYPT},
     {"{BLF-CRYPT}", KIND_CRYPT},
     {"{BCRYPT}", KIND_CRYPT},
@@ -322,73 +316,22 @@ verify_crypt(const char *stored, const char *password)
 	return result;
 }
 
-/* RFC 5802 section 3: the two keys that a server keeps. 0 or -1. */
-static int
-scram_keys(const char *password, const unsigned char *salt, size_t salt_len,
-    int iterations, unsigned char keys[2][SHA256_DIGEST_LENGTH])
-{
-	static const char client[] = "Client Key", server[] = "Server Key";
-	unsigned char salted[SHA256_DIGEST_LENGTH], key[SHA256_DIGEST_LENGTH];
-	int r = -1;
-
-	if (PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt,
-		(int)salt_len, iterations, EVP_sha256(), sizeof(salted),
-		salted) == 1 &&
-	    HMAC(EVP_sha256(), salted, sizeof(salted),
-		(const unsigned char *)client, strlen(client), key, NULL) &&
-	    SHA256(key, sizeof(key), keys[0]) &&
-	    HMAC(EVP_sha256(), salted, sizeof(salted),
-		(const unsigned char *)server, strlen(server), keys[1], NULL))
-		r = 0;
-	explicit_bzero(salted, sizeof(salted));
-	explicit_bzero(key, sizeof(key));
-	return r;
-}
-
-/* Takes a field up to `end`, and that too, decoded. 0 or -1. */
-static int
-scram_field(
-    const char **s, char end, unsigned char out[SCRAM_FIELD_SIZE], size_t *len)
-{
-	size_t n = strcspn(*s, ",");
-
-	if (n == 0 || n > SCRAM_FIELD_BASE64 || (*s)[n] != end ||
-	    text_base64_decode(*s, n, out, len) == -1)
-		return -1;
-	*s += n + (end != '\0');
-	return 0;
-}
-
-/* Dovecot's form: iterations,salt,StoredKey,ServerKey, in base64. */
 static enum passwd_result
-verify_scram(const char *stored, const char *password)
+verify_scram(enum scram_hash hash, const char *stored, const char *password)
 {
-	unsigned char field[3][SCRAM_FIELD_SIZE];
-	unsigned char keys[2][SHA256_DIGEST_LENGTH];
-	char number[16] = "";
-	const char *s = strchr(stored, ',');
-	size_t i, len[3];
-	uint64_t iterations;
+	struct scram_keys keys, made;
 	enum passwd_result result = PASSWD_UNSUPPORTED;
 
-	if (s == NULL || (size_t)(s - stored) >= sizeof(number))
+	if (scram_parse(hash, stored, &keys) == -1)
 		return PASSWD_UNSUPPORTED;
-	memcpy(number, stored, (size_t)(s - stored));
-	s++;
-	for (i = 0; i < 3; i++)
-		if (scram_field(&s, i < 2 ? ',' : '\0', field[i], &len[i]) ==
-		    -1)
-			return PASSWD_UNSUPPORTED;
-	if (len[1] != sizeof(keys[0]) || len[2] != sizeof(keys[1]) ||
-	    text_number(number, SCRAM_ITERATIONS_MAX, &iterations) == -1 ||
-	    iterations == 0)
-		return PASSWD_UNSUPPORTED;
-	if (scram_keys(password, field[0], len[0], (int)iterations, keys) == 0)
-		result = text_same_secret(keys[0], field[1], sizeof(keys[0]))
+	made = keys;
+	if (scram_derive(hash, password, &made) == 0)
+		result = text_same_secret(made.stored, keys.stored,
+			     scram_size(hash))
 			     ? PASSWD_MATCH
 			     : PASSWD_MISMATCH;
-	explicit_bzero(keys, sizeof(keys));
-	explicit_bzero(field, sizeof(field));
+	explicit_bzero(&keys, sizeof(keys));
+	explicit_bzero(&made, sizeof(made));
 	return result;
 }
 
@@ -405,8 +348,10 @@ passwd_verify(const char *secret, const char *password)
 						  : PASSWD_MISMATCH;
 	case KIND_CRYPT:
 		return verify_crypt(value, password);
-	case KIND_SCRAM:
-		return verify_scram(value, password);
+	case KIND_SCRAM_SHA_1:
+		return verify_scram(SCRAM_SHA_1, value, password);
+	case KIND_SCRAM_SHA_256:
+		return verify_scram(SCRAM_SHA_256, value, password);
 	case KIND_UNSUPPORTED:
 		break;
 	}
@@ -419,6 +364,17 @@ passwd_plain(const char *secret)
 	const char *value;
 
 	return find_scheme(secret, &value) == KIND_PLAIN ? value : NULL;
+}
+
+const char *
+passwd_scram(const char *secret, const char *name)
+{
+	size_t n = strlen(name);
+
+	return secret[0] == '{' && text_prefix(secret + 1, name) &&
+		       secret[n + 1] == '}'
+		   ? secret + n + 2
+		   : NULL;
 }
 
 /* The length of a {NAME} or $id$ at the front of `s`; 0 for none. */
@@ -499,22 +455,22 @@ make_crypt(const struct form *form, const char *password, char *out)
 static int
 make_scram(const struct form *form, const char *password, char *out)
 {
-	unsigned char salt[SCRAM_SALT_SIZE];
-	unsigned char keys[2][SHA256_DIGEST_LENGTH];
-	char text[3][TEXT_BASE64_SIZE(SHA256_DIGEST_LENGTH)];
-	int n;
+	enum scram_hash hash = strcmp(form->scheme, "{SCRAM-SHA-1}") == 0
+				   ? SCRAM_SHA_1
+				   : SCRAM_SHA_256;
+	struct scram_keys keys = {
+	    .iterations = SCRAM_ITERATIONS, .salt_len = SCRAM_SALT_SIZE};
+	char text[SCRAM_TEXT_SIZE];
+	int n = -1;
 
-	if (getrandom(salt, sizeof(salt), 0) != (ssize_t)sizeof(salt) ||
-	    scram_keys(password, salt, sizeof(salt), SCRAM_ITERATIONS, keys) ==
-		-1)
-		return -1;
-	text_base64_encode(salt, sizeof(salt), text[0]);
-	text_base64_encode(keys[0], sizeof(keys[0]), text[1]);
-	text_base64_encode(keys[1], sizeof(keys[1]), text[2]);
-	n = snprintf(out, PASSWD_SECRET_SIZE, "%s%d,%s,%s,%s", form->scheme,
-	    SCRAM_ITERATIONS, text[0], text[1], text[2]);
-	explicit_bzero(keys, sizeof(keys));
-	explicit_bzero(text, sizeof(text));
+	if (getrandom(keys.salt, SCRAM_SALT_SIZE, 0) == SCRAM_SALT_SIZE &&
+	    scram_derive(hash, password, &keys) == 0) {
+		scram_format(hash, &keys, text);
+		n = snprintf(
+		    out, PASSWD_SECRET_SIZE, "%s%s", form->scheme, text);
+		explicit_bzero(text, sizeof(text));
+	}
+	explicit_bzero(&keys, sizeof(keys));
 	return n > 0 && n < PASSWD_SECRET_SIZE ? 0 : -1;
 }
 
@@ -529,6 +485,7 @@ static const struct form forms[] = {
 	make_crypt},
     {"scram-sha-256", PASSWD_PASSWORD_MAX, "{SCRAM-SHA-256}", NULL, 0,
 	make_scram},
+    {"scram-sha-1", PASSWD_PASSWORD_MAX, "{SCRAM-SHA-1}", NULL, 0, make_scram},
     {"plain", PASSWD_PASSWORD_MAX, "{PLAIN}", NULL, 0, make_plain},
 };
 

@@ -98,12 +98,18 @@ enum passwd_result passwd_verify(const char *secret, const char *password);
 /* The password itself where it is stored as such; else NULL. */
 const char *passwd_plain(const char *secret);
 
+/*
+ * The keys of the scheme `name` ("SCRAM-SHA-256"), as lib/scram.h reads them,
+ * where those are what is stored; else NULL.
+ */
+const char *passwd_scram(const char *secret, const char *name);
+
 /* The scheme in words for a log or a list, nothing of the secret itself. */
 void passwd_describe(const char *secret, char out[PASSWD_SCHEME_SIZE]);
 
 /*
  * Why a secret of the form `scheme` (yescrypt, bcrypt, sha512, scram-sha-256,
- * plain) cannot be made from `password`; NULL when it can. A `password` of NULL
+ * scram-sha-1, plain) cannot be made from `password`; NULL when it can. A `password` of NULL
  * asks about the scheme's name alone.
  */
 const char *passwd_objection(const char *scheme, const char *password);

@@ -10,6 +10,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include "lib/tls_binding.h"
 #include "lib/tls_client.h"
 #include "lib/tls_keys.h"
 #include "lib/tls_server.h"
@@ -247,6 +248,17 @@ facts(const struct tls *tls)
 	return &tls->facts;
 }
 
+static ssize_t
+binding(struct tls *tls, const char *type, unsigned char *out, size_t size)
+{
+	ssize_t len = -1;
+
+	if (!tls->broken && SSL_is_init_finished(tls->ssl))
+		len = tls_binding_make(tls->ssl, type, out, size);
+	ERR_clear_error();
+	return len;
+}
+
 static const char *
 error(const struct tls *tls)
 {
@@ -282,6 +294,7 @@ const struct tls_api tls_api = {.server_new = tls_server_new,
     .shutdown = end,
     .free = connection_free,
     .facts = facts,
+    .binding = binding,
     .error = error,
     .keys_load = keys_load,
     .keys_free = tls_keys_free,

@@ -27,6 +27,7 @@ struct tls_keys;   /* private keys and their certificates, in a keeper */
 #define TLS_MAX_CHAIN	   20000
 #define TLS_MAX_STAPLE	   8192
 #define TLS_MAX_NAME	   256 /* of a host, with its NUL */
+#define TLS_MAX_BINDING	   64
 #define TLS_ERROR_SIZE	   256
 #define TLS_MAX_TLSA	   512 /* octets of a record's data */
 
@@ -255,6 +256,13 @@ struct tls_api {
 
 	/* After the handshake; lives as long as `tls`. */
 	const struct tls_facts *(*facts)(const struct tls *tls);
+	/*
+	 * After the handshake: the channel binding of `type`, tls-exporter
+	 * (RFC 9266) or tls-server-end-point (RFC 5929), at most
+	 * TLS_MAX_BINDING octets. The length, or -1: there is none.
+	 */
+	ssize_t (*binding)(
+	    struct tls *tls, const char *type, unsigned char *out, size_t size);
 	/* Why the last call failed; "" if none did. */
 	const char *(*error)(const struct tls *tls);
 

@@ -100,16 +100,17 @@ provider_judge(void *provider, const struct message *q, struct message *verdict)
 }
 
 static enum auth_result
-provider_secret(
-    void *provider, const char *user, char *secret, struct message *verdict)
+provider_secret(void *provider, const char *user, const char *keys,
+    struct sasl_stored *stored, struct message *verdict)
 {
 	(void)provider;
 	(void)verdict;
+	assert_null(keys);
 	if (strcmp(user, "away") == 0)
 		return AUTH_UNAVAILABLE;
 	if (strcmp(user, "bob") != 0)
 		return AUTH_DENIED;
-	(void)snprintf(secret, AUTH_SECRET_SIZE, "hush");
+	(void)snprintf(stored->text, sizeof(stored->text), "hush");
 	return AUTH_ACCEPTED;
 }
 
@@ -208,13 +209,14 @@ toy_step(struct sasl_secret *x, const char *response, size_t len)
 }
 
 static enum sasl_secret_result
-toy_reveal(struct sasl_secret *x, const char *secret)
+toy_reveal(
+    struct sasl_secret *x, const struct sasl_stored *stored, bool known)
 {
 	struct toy *toy = (struct toy *)x;
 	char right[1024];
 
 	(void)snprintf(right, sizeof(right), "%s+%s",
-	    secret != NULL ? secret : "nobody", toy->challenge);
+	    known ? stored->text : "nobody", toy->challenge);
 	if (setting.has_last_word)
 		x->out_len = (size_t)snprintf(
 		    x->out, sizeof(x->out), "v=%s", x->user);
@@ -305,6 +307,7 @@ set_up(void **state)
 	conf.ssl_certificate.word = conf.ssl_certificate_key.word = paths;
 	conf.ssl_certificate.count = conf.ssl_certificate_key.count = 1;
 	conf.ssl_password_file = "";
+	conf.scram_secret_file = "";
 	keeper.channel = -1;
 	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client);
 }

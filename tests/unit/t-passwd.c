@@ -335,7 +335,8 @@ test_unsupported(void **state)
 	    "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "{PLAIN", "PLAIN}x",
 	    "{SCRAM-SHA-256}", "{SCRAM-SHA-256}4096",
 	    "{SCRAM-SHA-256}4096,AAAA,AAAA,AAAA", "{SCRAM-SHA-256}0" KEYS,
-	    "{SCRAM-SHA-256}4000000000" KEYS, PENCIL "A", PENCIL ",",
+	    "{SCRAM-SHA-256}4000000000" KEYS, "{SCRAM-SHA-256}1000001" KEYS,
+	    "{SCRAM-SHA-1}4096" KEYS, PENCIL "A", PENCIL ",",
 	    PENCIL ",AAAA"};
 	size_t i;
 
@@ -376,6 +377,7 @@ test_hash(void **state)
 	    {"bcrypt", "{BLF-CRYPT}$2y$10$"},
 	    {"sha512", "{SHA512-CRYPT}$6$rounds="},
 	    {"scram-sha-256", "{SCRAM-SHA-256}"},
+	    {"scram-sha-1", "{SCRAM-SHA-1}"},
 	    {"plain", "{PLAIN}"},
 	};
 	char secret[PASSWD_SECRET_SIZE], again[PASSWD_SECRET_SIZE];
@@ -395,7 +397,7 @@ test_hash(void **state)
 		assert_int_equal(
 		    passwd_verify(secret, "tr0ub4dot"), PASSWD_MISMATCH);
 		assert_int_equal(passwd_hash(scheme, "tr0ub4dor", again), 0);
-		if (i < 4)
+		if (i < 5)
 			assert_string_not_equal(secret, again);
 		assert_int_equal(passwd_hash(scheme, "", secret), -1);
 	}
@@ -583,29 +585,65 @@ test_unavailable(void **state)
 	assert_null(auth_provider.open("file:", NULL, err));
 }
 
+static struct sasl_stored stored;
+
 static enum auth_result
-ask_secret(const char *user, char *secret)
+ask_secret(const char *user, const char *keys)
 {
 	message_init(&verdict, ANSWER_VERDICT);
-	return auth_provider.secret(path, user, secret, &verdict);
+	memset(&stored, 'x', sizeof(stored));
+	return auth_provider.secret(path, user, keys, &stored, &verdict);
+}
+
+static void
+expect_stored(bool is_keys, const char *text)
+{
+	assert_int_equal(stored.is_keys, is_keys);
+	assert_string_equal(stored.text, text);
 }
 
 static void
 test_secret(void **state)
 {
-	char secret[AUTH_SECRET_SIZE] = "";
-
 	(void)state;
 	write_file("ann:{PLAIN}secret:h:25\nbob:" BCRYPT "\ndan:{PLAIN}\n");
-	assert_int_equal(ask_secret("ann", secret), AUTH_ACCEPTED);
-	assert_string_equal(secret, "secret");
+	assert_int_equal(ask_secret("ann", NULL), AUTH_ACCEPTED);
+	expect_stored(false, "secret");
 	assert_string_equal(message_text(&verdict, M_BACKEND), "h:25");
-	assert_int_equal(ask_secret("bob", secret), AUTH_DENIED);
-	assert_int_equal(ask_secret("dan", secret), AUTH_DENIED);
-	assert_int_equal(ask_secret("eve", secret), AUTH_DENIED);
+	assert_int_equal(ask_secret("ann", "SCRAM-SHA-1"), AUTH_ACCEPTED);
+	expect_stored(false, "secret");
+	assert_int_equal(ask_secret("bob", NULL), AUTH_DENIED);
+	expect_stored(false, "");
+	assert_int_equal(ask_secret("dan", NULL), AUTH_DENIED);
+	assert_int_equal(ask_secret("eve", NULL), AUTH_DENIED);
 	assert_int_equal(unlink(path), 0);
-	assert_int_equal(ask_secret("ann", secret), AUTH_UNAVAILABLE);
+	assert_int_equal(ask_secret("ann", NULL), AUTH_UNAVAILABLE);
+	expect_stored(false, "");
 	write_file("");
+	assert_int_equal(ask_secret("eve", "SCRAM-SHA-1"), AUTH_DENIED);
+	expect_stored(false, "");
+}
+
+/* Keys are given to whoever asks for their very scheme. */
+static void
+test_stored_keys(void **state)
+{
+	(void)state;
+	write_file("ann:" PENCIL ":h:25\n");
+	assert_int_equal(ask_secret("ann", "SCRAM-SHA-256"), AUTH_ACCEPTED);
+	expect_stored(true, PENCIL + strlen("{SCRAM-SHA-256}"));
+	assert_string_equal(message_text(&verdict, M_BACKEND), "h:25");
+	assert_int_equal(ask_secret("ann", "SCRAM-SHA-1"), AUTH_DENIED);
+	assert_int_equal(ask_secret("ann", "SCRAM-SHA-25"), AUTH_DENIED);
+	assert_int_equal(ask_secret("ann", NULL), AUTH_DENIED);
+	expect_stored(false, "");
+	/* Nobody's looks like somebody's. */
+	assert_int_equal(ask_secret("eve", "SCRAM-SHA-256"), AUTH_DENIED);
+	expect_stored(true, PENCIL + strlen("{SCRAM-SHA-256}"));
+	/* A password that looks like keys is a password. */
+	write_file("ann:{PLAIN}" PENCIL "\n");
+	assert_int_equal(ask_secret("ann", "SCRAM-SHA-256"), AUTH_ACCEPTED);
+	expect_stored(false, PENCIL);
 }
 
 /* 10,000 lines: read through for each question, so it must be cheap. */
@@ -651,6 +689,7 @@ main(void)
 	    cmocka_unit_test(test_stand_in),
 	    cmocka_unit_test(test_unavailable),
 	    cmocka_unit_test(test_secret),
+	    cmocka_unit_test(test_stored_keys),
 	    cmocka_unit_test(test_many_lines),
 	};
 

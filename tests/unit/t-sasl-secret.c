@@ -78,6 +78,16 @@ answer(const char *challenge, const char *user, const char *secret,
 }
 
 static enum sasl_secret_result
+reveal(const char *secret)
+{
+	struct sasl_stored stored = {0};
+
+	(void)snprintf(stored.text, sizeof(stored.text), "%s",
+	    secret != NULL ? secret : "another's");
+	return x->mechanism->reveal(x, &stored, secret != NULL);
+}
+
+static enum sasl_secret_result
 run(const char *answered_with, const char *stored, bool upper)
 {
 	char challenge[128], response[256];
@@ -89,7 +99,7 @@ run(const char *answered_with, const char *stored, bool upper)
 	assert_string_equal(x->user, "tim");
 	assert_string_equal(x->salt, challenge);
 	assert_string_equal(x->digest, response + 4);
-	return x->mechanism->reveal(x, stored);
+	return reveal(stored);
 }
 
 static void
@@ -122,7 +132,7 @@ test_example(void **state)
 	    step("tim b913a602c7eda7a495b4e6e7334d3890"), SASL_SECRET_LOOK_UP);
 	/* Not the one that it made. */
 	memcpy((char *)(uintptr_t)x->salt, given, sizeof(given));
-	assert_int_equal(x->mechanism->reveal(x, "tanstaaftanstaaf"),
+	assert_int_equal(reveal("tanstaaftanstaaf"),
 	    SASL_SECRET_PROVED);
 }
 
@@ -135,8 +145,7 @@ test_mismatches(void **state)
 	assert_int_equal(run("tanstaaf", NULL, false), SASL_SECRET_DENIED);
 	/* Right, and still no proof. */
 	assert_int_equal(run("", "", false), SASL_SECRET_DENIED);
-	assert_int_equal(
-	    run("nobody's secret", NULL, false), SASL_SECRET_DENIED);
+	assert_int_equal(run("another's", NULL, false), SASL_SECRET_DENIED);
 }
 
 /* Each digit of the proof counts. */
@@ -153,7 +162,7 @@ test_every_digit(void **state)
 		    sizeof(response));
 		response[at + i] = response[at + i] == '0' ? '1' : '0';
 		assert_int_equal(step(response), SASL_SECRET_LOOK_UP);
-		assert_int_equal(x->mechanism->reveal(x, "tanstaaf"),
+		assert_int_equal(reveal("tanstaaf"),
 		    SASL_SECRET_DENIED);
 	}
 }

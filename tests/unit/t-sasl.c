@@ -67,6 +67,11 @@ the_table(void **state)
 	    {"LOGIN", "plain", CONFIG_AUTH_LOGIN, false},
 	    {"CRAM-MD5", "cram-md5", CONFIG_AUTH_CRAM_MD5, true},
 	    {"EXTERNAL", "external", CONFIG_AUTH_EXTERNAL, false},
+	    {"SCRAM-SHA-1", "scram-sha-1", CONFIG_AUTH_SCRAM_SHA_1, true},
+	    {"SCRAM-SHA-256", "scram-sha-256", CONFIG_AUTH_SCRAM_SHA_256, true},
+	    {"SCRAM-SHA-1-PLUS", "scram-sha-1", CONFIG_AUTH_SCRAM_SHA_1, true},
+	    {"SCRAM-SHA-256-PLUS", "scram-sha-256", CONFIG_AUTH_SCRAM_SHA_256,
+		true},
 	};
 	const struct sasl_mechanism *m;
 	size_t i;
@@ -79,7 +84,9 @@ the_table(void **state)
 		assert_string_equal(m->method, rows[i].method);
 		assert_int_equal(m->bit, rows[i].bit);
 		assert_int_equal(m->step == NULL, rows[i].in_keeper);
-		assert_int_equal(m->server_first, rows[i].in_keeper);
+		assert_int_equal(
+		    m->server_first, strcmp(m->name, "CRAM-MD5") == 0);
+		assert_int_equal(m->binds, strstr(m->name, "-PLUS") != NULL);
 		assert_ptr_equal(sasl_find(rows[i].name), m);
 	}
 	assert_null(sasl_mechanism(i));
@@ -91,7 +98,7 @@ names(void **state)
 {
 	static const char *const unknown[] = {"", "PLAI", "PLAINX", "PLAIN ",
 	    " PLAIN", "NONE", "none", "ANONYMOUS", "CRAM", "CRAM_MD5",
-	    "SCRAM-SHA-1", "XOAUTH2", "PLAIN LOGIN"};
+	    "SCRAM-SHA-512", "SCRAM", "XOAUTH", "PLAIN LOGIN"};
 	size_t i;
 
 	(void)state;

@@ -119,3 +119,27 @@ def talk(front):
         s.client.greeting()
         return s
     return start
+
+
+@pytest.fixture
+def at(front, backend):
+    """A session past EHLO in front of a backend that takes everybody."""
+    def start(**kw):
+        kw.setdefault('backend', backend().address)
+        kw.setdefault('max_errors', 100)
+        kw.setdefault('max_auth_attempts', 100)
+        s = front(**kw)
+        s.client.greeting()
+        s.client.hello()
+        return s
+    return start
+
+
+@pytest.fixture
+def file_with(tmp_path):
+    def make(*lines):
+        path = tmp_path / 'passwd'
+        path.write_text('\n'.join(lines) + '\n')
+        path.chmod(0o600)
+        return f'file:{path}'
+    return make

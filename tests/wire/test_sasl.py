@@ -8,25 +8,12 @@ import re
 
 import pytest
 
+import scram
 from fakes import b64, ok, plain
 from harness import client_context
 
 GOOD = plain('alice', 'wonderland')
 USERNAME, PASSWORD = '334 VXNlcm5hbWU6', '334 UGFzc3dvcmQ6'
-
-
-@pytest.fixture
-def at(front, backend):
-    """A session past EHLO in front of a backend that takes everybody."""
-    def start(**kw):
-        kw.setdefault('backend', backend().address)
-        kw.setdefault('max_errors', 100)
-        kw.setdefault('max_auth_attempts', 100)
-        s = front(**kw)
-        s.client.greeting()
-        s.client.hello()
-        return s
-    return start
 
 
 def accepted(s):
@@ -243,34 +230,16 @@ def crypted(method):
         'sha512': b'$6$saltsalt$'}[method]).decode()
 
 
-def scram():
-    salt = b'sixteen octets!!'
-    salted = hashlib.pbkdf2_hmac('sha256', b'wonderland', salt, 4096)
-    client, server = (hmac.digest(salted, x, 'sha256')
-                      for x in (b'Client Key', b'Server Key'))
-    stored = hashlib.sha256(client).digest()
-    return '4096,%s,%s,%s' % tuple(
-        base64.b64encode(x).decode() for x in (salt, stored, server))
-
-
 STORED = {
     'yescrypt': lambda: '{CRYPT}' + crypted('yescrypt'),
     'bcrypt': lambda: '{CRYPT}' + crypted('bcrypt'),
     'sha512': lambda: '{CRYPT}' + crypted('sha512'),
     'bare hash': lambda: crypted('sha512'),
-    'scram': lambda: '{SCRAM-SHA-256}' + scram(),
+    'scram': lambda: '{SCRAM-SHA-256}' + scram.stored('wonderland'),
+    'scram, sha-1':
+        lambda: '{SCRAM-SHA-1}' + scram.stored('wonderland', 'sha1'),
     'plain': lambda: '{PLAIN}wonderland',
 }
-
-
-@pytest.fixture
-def file_with(tmp_path):
-    def make(*lines):
-        path = tmp_path / 'passwd'
-        path.write_text('\n'.join(lines) + '\n')
-        path.chmod(0o600)
-        return f'file:{path}'
-    return make
 
 
 @pytest.mark.parametrize('how', STORED)
@@ -469,6 +438,9 @@ def test_long_initial_response(at):
     ('plain login', 'AUTH PLAIN LOGIN'), ('plain', 'AUTH PLAIN'),
     ('login', 'AUTH LOGIN'), ('cram-md5', 'AUTH CRAM-MD5'),
     ('cram-md5 login plain', 'AUTH PLAIN LOGIN CRAM-MD5'),
+    ('scram-sha-256', 'AUTH SCRAM-SHA-256'),
+    ('scram-sha-256 plain scram-sha-1',
+     'AUTH PLAIN SCRAM-SHA-1 SCRAM-SHA-256'),
     ('none', None), ('plain none', 'AUTH PLAIN'),
     ('plain external', 'AUTH PLAIN')])
 def test_what_is_listed(at, setting, line):
