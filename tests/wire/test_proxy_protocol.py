@@ -364,6 +364,24 @@ def test_certificate_that_the_proxy_has_seen(
     assert s.event('tls')['verify'] == shown[0]
 
 
+@pytest.mark.parametrize('verify, trusted', [
+    (0, True), (18, True), (0, False)])
+def test_external_by_the_certificate(front, backend, verify, trusted):
+    """Only a good one, and only on a trusted proxy's word."""
+    mail = backend()
+    s = front(backend=mail.address, smtp_auth='external',
+              early=v2(tlvs=ssl_tlv(7, verify, name=b'alice')),
+              **(TRUSTED if trusted else UNTRUSTED))
+    s.client.greeting()
+    good = verify == 0 and trusted
+    assert ('AUTH EXTERNAL' in s.client.hello()) == good
+    s.client.ask('AUTH EXTERNAL =', '235 ' if good else '5')
+    bye(s.client)
+    s.finish()
+    if good:
+        assert s.event('auth')['user'] == 'alice'
+
+
 @pytest.mark.parametrize('flags, verify, admitted', [
     (7, 0, True), (7, 18, False), (1, 0, False), (3, 0, False)])
 def test_certificate_that_must_be_there(
