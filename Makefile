@@ -84,6 +84,7 @@ MAIN = \
 	proxy \
 	relay \
 	sasl \
+	sasl_token \
 	session \
 	smtp \
 	smtp-frontd \
@@ -200,7 +201,7 @@ t-log         = lib/log
 t-conn        = lib/conn
 t-dns         = lib/dns lib/dns_tlsa lib/text -lcares
 t-config      = $(filter config%,$(MAIN)) lib/listen_spec lib/network lib/log lib/module lib/text
-t-sasl        = sasl lib/text
+t-sasl        = sasl sasl_token lib/text
 t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-scram       = lib/scram lib/text -lcrypto
 t-sasl-scram  = $(sasl-secret_SRC) $(sasl-secret_LIBS)

@@ -22,7 +22,9 @@ enum config_auth {
 	CONFIG_AUTH_EXTERNAL = 1u << 3,
 	CONFIG_AUTH_NONE = 1u << 4, /* authentication is not required */
 	CONFIG_AUTH_SCRAM_SHA_1 = 1u << 5, /* with its -PLUS form */
-	CONFIG_AUTH_SCRAM_SHA_256 = 1u << 6
+	CONFIG_AUTH_SCRAM_SHA_256 = 1u << 6,
+	CONFIG_AUTH_XOAUTH2 = 1u << 7,
+	CONFIG_AUTH_OAUTHBEARER = 1u << 8
 };
 
 /* Bits of socket: what an inherited one, or one that was accepted, is. */

@@ -358,10 +358,11 @@ static void
 warn_passwords(FILE *out, const struct config *conf)
 {
 	const unsigned both = CONFIG_AUTH_PLAIN | CONFIG_AUTH_LOGIN;
+	const unsigned tokens = CONFIG_AUTH_XOAUTH2 | CONFIG_AUTH_OAUTHBEARER;
 
 	if (conf->auth_provider[0] == '\0')
 		return;
-	if (((conf->smtp_auth & both) != 0 || conf->smtp_auth_unlisted) &&
+	if (((conf->smtp_auth & (both | tokens)) != 0 || conf->smtp_auth_unlisted) &&
 	    conf->starttls != CONFIG_STARTTLS_ONLY &&
 	    !(conf->socket & CONFIG_SOCKET_SSL))
 		warn(out, "starttls: passwords are taken without TLS, too: for "

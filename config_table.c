@@ -27,6 +27,8 @@ static const struct word words_auth[] = {
     {"none", CONFIG_AUTH_NONE},
     {"scram-sha-1", CONFIG_AUTH_SCRAM_SHA_1},
     {"scram-sha-256", CONFIG_AUTH_SCRAM_SHA_256},
+    {"xoauth2", CONFIG_AUTH_XOAUTH2},
+    {"oauthbearer", CONFIG_AUTH_OAUTHBEARER},
     {NULL, 0},
 };
 
@@ -131,10 +133,11 @@ const struct directive config_table_rows[] = {
 	.clean = config_clean_server_name},
     {"smtp_auth", dialogue, "WORDS",
 	"mechanisms to offer, of: plain login cram-md5 external\n"
-	"scram-sha-1 scram-sha-256, and none: authentication is not required",
+	"scram-sha-1 scram-sha-256 xoauth2 oauthbearer, and none:\n"
+	"authentication is not required",
 	&config_types_set, FIELD(smtp_auth), .fallback = "plain login",
 	.wants = "must be words of: plain login cram-md5 external none "
-		 "scram-sha-1 scram-sha-256",
+		 "scram-sha-1 scram-sha-256 xoauth2 oauthbearer",
 	.words = words_auth},
     {"smtp_auth_unlisted", dialogue, "on|off",
 	"take PLAIN and LOGIN even where smtp_auth does not list them",

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "lib/text.h"
+#include "sasl_token.h"
 
 #include "sasl.h"
 
@@ -129,6 +130,18 @@ static const struct sasl_mechanism mechanisms[] = {
 	.method = "scram-sha-256",
 	.can = "secret",
 	.binds = true},
+    {.name = "XOAUTH2",
+	.bit = CONFIG_AUTH_XOAUTH2,
+	.method = "xoauth2",
+	.can = "token",
+	.refusal = "401",
+	.step = sasl_token_xoauth2},
+    {.name = "OAUTHBEARER",
+	.bit = CONFIG_AUTH_OAUTHBEARER,
+	.method = "oauthbearer",
+	.can = "token",
+	.refusal = "invalid_token",
+	.step = sasl_token_oauthbearer},
 };
 
 #define MECHANISMS (sizeof(mechanisms) / sizeof(mechanisms[0]))

@@ -24,6 +24,9 @@ struct sasl {
 	char user[SASL_USER_SIZE];
 	char authzid[SASL_USER_SIZE];
 	char password[SASL_PASSWORD_SIZE];
+	/* A bearer token, in the last response; NULL: there is none. */
+	const char *token;
+	size_t token_len;
 };
 
 enum sasl_result {
@@ -39,6 +42,8 @@ struct sasl_mechanism {
 	/* A provider that can do one of these words makes it succeed. */
 	const char *can;
 	bool server_first; /* an initial response is against the rules */
+	/* Of a token: the status in what the client is shown; else NULL. */
+	const char *refusal;
 	bool binds; /* of use only where TLS offers a channel binding */
 	/*
 	 * One step of it; NULL where the keeper runs the exchange. The challenge

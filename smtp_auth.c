@@ -16,6 +16,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "sasl.h"
+#include "sasl_token.h"
 #include "smtp_external.h"
 #include "smtp_offer.h"
 #include "smtp_reply.h"
@@ -59,19 +60,26 @@ wait_delay(struct session *s, uint64_t ms)
  * else `reply`.
  */
 static enum smtp_event
-refuse_verdict(struct session *s, enum smtp_reply reply)
+say_refusal(struct session *s, enum smtp_reply reply)
 {
 	const char *code = message_get(&s->verdict, M_CODE);
 	char words[512];
 
-	if (!wait_delay(
-		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
-		return smtp_over(s, "left");
 	if (code == NULL)
 		return smtp_refuse(s, reply);
 	(void)snprintf(words, sizeof(words), "%s %s\r\n", code,
 	    message_text(&s->verdict, M_REASON));
 	return smtp_refuse_words(s, words);
+}
+
+/* The same, after the delay that the provider asks for. */
+static enum smtp_event
+refuse_verdict(struct session *s, enum smtp_reply reply)
+{
+	if (!wait_delay(
+		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+		return smtp_over(s, "left");
+	return say_refusal(s, reply);
 }
 
 static void
@@ -232,15 +240,25 @@ static enum outcome
 have_judged(struct session *s, struct sasl *sasl)
 {
 	struct message *m = &s->verdict;
+	enum outcome outcome;
 
 	message_init(m, ASK_VERDICT);
 	smtp_offer_facts(s, m);
 	message_put(m, M_METHOD, sasl->mechanism->method);
 	message_put(m, M_MECHANISM, sasl->mechanism->name);
 	message_put(m, M_USER, sasl->user);
-	message_put(m, M_PASSWORD, sasl->password);
+	if (sasl->token != NULL)
+		message_put_bytes(
+		    m, M_PASSWORD, sasl->token, sasl->token_len);
+	else
+		message_put(m, M_PASSWORD, sasl->password);
 	message_put(m, M_AUTHZID, sasl->authzid);
-	return judged(auth_ask(&s->keeper, m, smtp_offer_deadline(s)));
+	outcome = judged(auth_ask(&s->keeper, m, smtp_offer_deadline(s)));
+	/* A token may tell what its bearer has not. */
+	if (sasl->user[0] == '\0')
+		(void)text_copy(sasl->user, sizeof(sasl->user),
+		    message_text(m, M_USER));
+	return outcome;
 }
 
 /* EXTERNAL: whose name it is does not lie with the client alone. */
@@ -347,6 +365,34 @@ carry(struct session *s, struct sasl *sasl, struct response *r)
 	return outcome == OUTCOME_ACCEPTED ? pass_last_word(s, r) : outcome;
 }
 
+/*
+ * Credentials are refused: that is counted and logged by now, and delayed here,
+ * so that a client that goes after the first word of it has won nothing. Whose
+ * token is refused is told why and answers that before the refusal itself
+ * (RFC 7628 section 3.2.3); what it answers with does not matter.
+ */
+static enum smtp_event
+deny(struct session *s, const struct sasl *sasl, struct response *r)
+{
+	const struct sasl_mechanism *m = sasl->mechanism;
+	enum smtp_reply reply = outcomes[OUTCOME_DENIED].reply;
+	char why[512];
+	enum outcome outcome;
+
+	if (m->refusal == NULL || smtp_offer_is_carried(s, m))
+		return refuse_verdict(s, reply);
+	if (!wait_delay(
+		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+		return smtp_over(s, "left");
+	sasl_token_refusal(m, "", why, sizeof(why));
+	outcome = ask_client(s, why, strlen(why), r);
+	if (outcome == OUTCOME_ENDED)
+		return SMTP_OVER;
+	if (outcome == OUTCOME_CANCELLED || outcome == OUTCOME_TOO_LONG)
+		return smtp_refuse(s, outcomes[outcome].reply);
+	return say_refusal(s, reply);
+}
+
 /* In the log and the counters. */
 static void
 note_outcome(struct session *s, const struct sasl *sasl, enum outcome outcome)
@@ -376,7 +422,8 @@ accept_login(struct session *s, const struct sasl *sasl)
 
 /* What the client is told, and the log; the one place for all outcomes. */
 static enum smtp_event
-conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
+conclude(struct session *s, struct sasl *sasl, struct response *response,
+    enum outcome outcome)
 {
 	note_outcome(s, sasl, outcome);
 	switch (outcome) {
@@ -385,7 +432,7 @@ conclude(struct session *s, struct sasl *sasl, enum outcome outcome)
 	case OUTCOME_ENDED:
 		return SMTP_OVER;
 	case OUTCOME_DENIED:
-		return refuse_verdict(s, outcomes[outcome].reply);
+		return deny(s, sasl, response);
 	default:
 		return smtp_refuse(s, outcomes[outcome].reply);
 	}
@@ -423,8 +470,8 @@ exchange(
 	response.given = false;
 	response.len = 0;
 	outcome = run_mechanism(s, &sasl, &response, initial);
+	event = conclude(s, &sasl, &response, outcome);
 	explicit_bzero(&response, sizeof(response));
-	event = conclude(s, &sasl, outcome);
 	sasl_wipe(&sasl);
 	if (event != SMTP_ACCEPTED)
 		message_wipe(&s->verdict);

@@ -70,6 +70,7 @@ static const struct {
     {AUTH_CAN_DIGEST, "digest"},
     {AUTH_CAN_AUTHORIZE, "authorize"},
     {AUTH_CAN_ROUTE, "route"},
+    {AUTH_CAN_TOKEN, "token"},
     {AUTH_CAN_EXCHANGE, "exchange"},
 };
 
@@ -159,6 +160,8 @@ static const struct {
     /* asks for no secret: so it has to be meant */
     {"external", AUTH_CAN_AUTHORIZE, CONFIG_AUTH_EXTERNAL},
     {"none", AUTH_CAN_ROUTE, 0},
+    {"xoauth2", AUTH_CAN_TOKEN, 0},
+    {"oauthbearer", AUTH_CAN_TOKEN, 0},
 };
 
 static bool
@@ -186,12 +189,44 @@ acts_for_another(const struct message *q)
 	return *authzid != '\0' && strcmp(authzid, message_text(q, M_USER)) != 0;
 }
 
+static bool
+is_token(const char *method)
+{
+	return strcmp(method, "xoauth2") == 0 ||
+	       strcmp(method, "oauthbearer") == 0;
+}
+
+static enum auth_result
+judge(struct vault *v, const char *method)
+{
+	const struct message *q = v->question;
+	struct message *a = v->answer;
+	enum auth_result result;
+
+	if (acts_for_another(q)) {
+		message_put(a, M_REASON, "authorization name of another");
+		return AUTH_DENIED;
+	}
+	/* The client only asks what it would be refused with. */
+	if (is_token(method) && message_text(q, M_PASSWORD)[0] == '\0') {
+		message_put(a, M_REASON, "no token");
+		return AUTH_DENIED;
+	}
+	result = v->provider->judge(v->provider_state, q, a);
+	/* A token that nobody says whose it is lets nobody in. */
+	if (result == AUTH_ACCEPTED && is_token(method) &&
+	    message_text(a, M_USER)[0] == '\0') {
+		message_init(a, ANSWER_VERDICT);
+		message_put(a, M_REASON, "the provider names no user");
+		result = AUTH_UNAVAILABLE;
+	}
+	return result;
+}
+
 static void
 answer_verdict(struct vault *v)
 {
 	const char *method = message_text(v->question, M_METHOD);
-	const struct message *q = v->question;
-	struct message *a = v->answer;
 	enum auth_result result;
 
 	if (vault_open_provider(v) == -1)
@@ -204,14 +239,9 @@ answer_verdict(struct vault *v)
 		vault_fail(v, "too many attempts");
 		return;
 	}
-	message_init(a, ANSWER_VERDICT);
-	if (acts_for_another(q)) {
-		message_put(a, M_REASON, "authorization name of another");
-		result = AUTH_DENIED;
-	} else {
-		result = v->provider->judge(v->provider_state, q, a);
-	}
-	vault_put_result(v, result, message_get(q, M_USER));
+	message_init(v->answer, ANSWER_VERDICT);
+	result = judge(v, method);
+	vault_put_result(v, result, message_get(v->question, M_USER));
 	if (result == AUTH_ACCEPTED)
 		put_password(v);
 }

@@ -49,9 +49,14 @@ wait_turn(struct http_answer *a, int64_t deadline)
 static bool
 is_method(const char *method)
 {
-	return strcmp(method, "plain") == 0 ||
-	       strcmp(method, "cram-md5") == 0 ||
-	       strcmp(method, "external") == 0 || strcmp(method, "none") == 0;
+	static const char *const methods[] = {
+	    "plain", "cram-md5", "external", "none", "xoauth2", "oauthbearer"};
+	size_t i;
+
+	for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+		if (strcmp(methods[i], method) == 0)
+			return true;
+	return false;
 }
 
 static enum auth_result
@@ -125,7 +130,8 @@ open_provider(const char *value, const struct config *conf, char *err)
 const struct auth_provider auth_provider = {
     .scheme = "http",
     .can =
-	AUTH_CAN_VERIFY | AUTH_CAN_DIGEST | AUTH_CAN_AUTHORIZE | AUTH_CAN_ROUTE,
+	AUTH_CAN_VERIFY | AUTH_CAN_DIGEST | AUTH_CAN_AUTHORIZE |
+	AUTH_CAN_ROUTE | AUTH_CAN_TOKEN,
     .open = open_provider,
     .close = close_provider,
     .judge = judge,

@@ -77,7 +77,8 @@ add_credentials(
     struct http_question *to, const struct message *m, const char *method)
 {
 	bool cram = strcmp(method, "cram-md5") == 0;
-	bool has_password = cram || strcmp(method, "plain") == 0;
+	bool has_password = strcmp(method, "external") != 0 &&
+			    strcmp(method, "none") != 0;
 
 	add(to, "Auth-User", message_text(m, M_USER), is_unsafe_credential);
 	/* Never one from an earlier attempt with another method. */

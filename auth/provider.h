@@ -47,8 +47,10 @@ struct auth_provider {
 
 	/*
 	 * Judges M_METHOD with M_USER and M_PASSWORD (plain), M_SALT too
-	 * (cram-md5), M_USER (external), M_MAIL_FROM and M_RCPT_TO (none), in
-	 * the light of the facts. Puts into `verdict`, which is empty:
+	 * (cram-md5), M_USER (external), a token as M_PASSWORD and the M_USER
+	 * that the client names, if any (xoauth2, oauthbearer), M_MAIL_FROM and
+	 * M_RCPT_TO (none), in the light of the facts. Puts into `verdict`,
+	 * which is empty:
 	 *   M_USER (the login name to use), M_REASON (one line, for the log
 	 *   and, with M_CODE as "535 5.7.8", for the client), M_DELAY (ms to
 	 *   wait before the answer), M_BACKEND (host:port, [v6]:port or

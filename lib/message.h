@@ -62,8 +62,8 @@ enum message_type {
 	X(CERTIFICATE_USER)                                                    \
 	/* bytes: channel bindings (RFC 9266, RFC 5929 section 4) */           \
 	X(BINDING_EXPORTER) X(BINDING_END_POINT)                               \
-	/* credentials: METHOD is plain, cram-md5, external or none; bytes in  \
-	 * RESPONSE */                                                         \
+	/* credentials: METHOD is plain, cram-md5, external, xoauth2,          \
+	 * oauthbearer or none; bytes in RESPONSE */                           \
 	X(METHOD) X(MECHANISM) X(USER) X(PASSWORD) X(AUTHZID) X(SALT)          \
 	X(MAIL_FROM) X(RCPT_TO) X(RESPONSE)                                    \
 	/* a verdict: RESULT is accepted, denied or unavailable; bytes in      \

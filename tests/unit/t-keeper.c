@@ -94,7 +94,10 @@ provider_judge(void *provider, const struct message *q, struct message *verdict)
 		(void)sleep(30);
 	if (strcmp(user, "away") == 0)
 		return AUTH_UNAVAILABLE;
-	return strcmp(message_text(q, M_PASSWORD), "right") == 0
+	if (strcmp(message_text(q, M_PASSWORD), "bobs") == 0)
+		message_put(verdict, M_USER, "bob");
+	return strcmp(message_text(q, M_PASSWORD), "right") == 0 ||
+		       strcmp(message_text(q, M_PASSWORD), "bobs") == 0
 	    ? AUTH_ACCEPTED
 	    : AUTH_DENIED;
 }
@@ -458,6 +461,41 @@ other_methods(void **state)
 	/* None of them was an attempt. */
 	put_plain("bob", "right");
 	expect_verdict("accepted");
+}
+
+static void
+put_token(const char *user, const char *token)
+{
+	put_plain(user, token);
+	message_put(&m, M_METHOD, "oauthbearer");
+}
+
+static void
+tokens_need_an_owner(void **state)
+{
+	(void)state;
+	conf.max_auth_attempts = 9;
+	conf.proxy_smtp_auth = true;
+	put_token("", "bobs");
+	start();
+	expect_failure("the provider does not judge this");
+	end_keeper();
+	setting.can = AUTH_CAN_TOKEN;
+	start();
+	put_token("", "bobs");
+	expect_verdict("accepted");
+	assert_string_equal(message_text(&m, M_USER), "bob");
+	/* It is no password for the backend. */
+	assert_null(message_get(&m, M_BACKEND_PASSWORD));
+	put_token("", "wrong");
+	expect_verdict("denied");
+	put_token("bob", "right");
+	expect_verdict("unavailable");
+	assert_string_equal(
+	    message_text(&m, M_REASON), "the provider names no user");
+	put_token("bob", "");
+	expect_verdict("denied");
+	assert_string_equal(message_text(&m, M_REASON), "no token");
 }
 
 static void
@@ -1235,6 +1273,7 @@ main(void)
 	    TEST(what_it_can),
 	    TEST(verdicts),
 	    TEST(other_methods),
+	    TEST(tokens_need_an_owner),
 	    TEST(a_provider_that_verifies_nothing),
 	    TEST(external_has_to_be_listed),
 	    TEST(attempts_are_bounded),

@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "sasl.h"
+#include "sasl_token.h"
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -72,6 +73,8 @@ the_table(void **state)
 	    {"SCRAM-SHA-1-PLUS", "scram-sha-1", CONFIG_AUTH_SCRAM_SHA_1, true},
 	    {"SCRAM-SHA-256-PLUS", "scram-sha-256", CONFIG_AUTH_SCRAM_SHA_256,
 		true},
+	    {"XOAUTH2", "xoauth2", CONFIG_AUTH_XOAUTH2, false},
+	    {"OAUTHBEARER", "oauthbearer", CONFIG_AUTH_OAUTHBEARER, false},
 	};
 	const struct sasl_mechanism *m;
 	size_t i;
@@ -287,6 +290,152 @@ malformed_external(void **state)
 	assert_int_equal(step(text, sizeof(text) - 1), SASL_CREDENTIALS);
 }
 
+/* --- tokens -------------------------------------------------------------- */
+
+/* Steps with a response that stays, for the token is in it. */
+static enum sasl_result
+step_kept(const char *response)
+{
+	static char kept[SASL_RESPONSE_SIZE + 1];
+	size_t len = strlen(response);
+
+	assert_true(len < sizeof(kept));
+	memcpy(kept, response, len + 1);
+	return sasl_step(&sasl, kept, len, &challenge);
+}
+
+static void
+expect_token(const char *mechanism, const char *response, const char *user,
+    const char *token)
+{
+	begin(mechanism);
+	if (step_kept(response) != SASL_CREDENTIALS)
+		fail_msg("not taken: %s", response);
+	expect_credentials("", user, "");
+	assert_int_equal(sasl.token_len, strlen(token));
+	if (*token == '\0')
+		assert_null(sasl.token);
+	else
+		assert_memory_equal(sasl.token, token, strlen(token));
+}
+
+static void
+tokens(void **state)
+{
+	(void)state;
+	expect_token("XOAUTH2", "user=a@b.example\1auth=Bearer ya29.v-_~+/==\1\1",
+	    "a@b.example", "ya29.v-_~+/==");
+	expect_token("XOAUTH2", "auth=bearer   t\1x=y\1user=u\1\1", "u", "t");
+	expect_token("XOAUTH2", "user=\1auth=\1\1", "", "");
+	expect_token("OAUTHBEARER", "n,a=a@b.example,\1host=h\1port=143\1"
+				    "auth=Bearer vF9df=\1\1",
+	    "a@b.example", "vF9df=");
+	expect_token("OAUTHBEARER", "n,,\1auth=Bearer t\1\1", "", "t");
+	expect_token("OAUTHBEARER", "y,a=a=2Cb=3D,\1auth=BEARER t\1\1", "a,b=",
+	    "t");
+	/* What would it be refused with? RFC 7628 section 4.3. */
+	expect_token("OAUTHBEARER", "n,a=u,\1host=h\1auth=\1\1", "u", "");
+	expect_token("OAUTHBEARER", "n,a=u,\1\1", "u", "");
+	begin("OAUTHBEARER");
+	assert_int_equal(step(NULL, 0), SASL_CHALLENGE);
+	assert_string_equal(challenge, "");
+}
+
+static void
+malformed_tokens(void **state)
+{
+	static const struct {
+		const char *mechanism, *response;
+	} rows[] = {
+	    {"XOAUTH2", ""}, {"XOAUTH2", "\1"}, {"XOAUTH2", "\1\1"},
+	    {"XOAUTH2", "user=u"}, {"XOAUTH2", "user=u\1auth=Bearer t"},
+	    {"XOAUTH2", "user=u\1auth=Bearer t\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer t\1\1x"},
+	    {"XOAUTH2", "user=u\1auth=Bearer t\1\1\1"},
+	    {"XOAUTH2", "auth=Bearer t\1\1"},
+	    {"XOAUTH2", "user=u\1auth=t\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Basic t\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer \1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer a b\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer a\r\nX: y\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer a&token=b\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer a=b\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer =\1\1"},
+	    {"XOAUTH2", "user=u\1auth=Bearer t\1auth=Bearer s\1\1"},
+	    {"XOAUTH2", "user=u\1user=v\1auth=Bearer t\1\1"},
+	    {"XOAUTH2", "user=u\1word\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", ""}, {"OAUTHBEARER", "\1"}, {"OAUTHBEARER", "n"},
+	    {"OAUTHBEARER", "n,"}, {"OAUTHBEARER", "n,,"},
+	    {"OAUTHBEARER", "n,,auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "p=tls-exporter,,\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "x,,\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "n,u,\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "n,a=u\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "n,a=u=2,\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "n,a=u=2c,\1auth=Bearer t\1\1"},
+	    {"OAUTHBEARER", "n,a=u=,\1auth=Bearer t\1\1"},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < LENGTH(rows); i++) {
+		begin(rows[i].mechanism);
+		if (step_kept(rows[i].response) != SASL_MALFORMED)
+			fail_msg("taken: %s", rows[i].response);
+	}
+	begin("XOAUTH2");
+	assert_int_equal(
+	    step("user=u\0\1auth=Bearer t\1\1", 24), SASL_MALFORMED);
+	begin("OAUTHBEARER");
+	assert_int_equal(
+	    step("n,a=u\0,\1auth=Bearer t\1\1", 24), SASL_MALFORMED);
+}
+
+static void
+long_tokens(void **state)
+{
+	char response[SASL_RESPONSE_SIZE + 1] = "user=", *p = response + 5;
+	size_t i;
+
+	(void)state;
+	/* A name of 511 octets is one, of 512 it is none. */
+	for (i = 511; i <= 512; i++) {
+		memset(p, 'u', i);
+		memcpy(p + i, "\1auth=Bearer t\1\1", 17);
+		begin("XOAUTH2");
+		assert_int_equal(step_kept(response),
+		    i == 511 ? SASL_CREDENTIALS : SASL_MALFORMED);
+		begin("OAUTHBEARER");
+		memcpy(response + 1, "n,a=", 4);
+		memcpy(p + i, ",\1auth=Bearer t\1\1", 18);
+		assert_int_equal(step_kept(response + 1),
+		    i == 511 ? SASL_CREDENTIALS : SASL_MALFORMED);
+		memcpy(response, "user=", 5);
+	}
+	/* As long a token as there is room for. */
+	memset(response, 't', sizeof(response));
+	memcpy(response, "user=u\1auth=Bearer ", 19);
+	memcpy(response + sizeof(response) - 4, "\1\1", 3);
+	begin("XOAUTH2");
+	assert_int_equal(step_kept(response), SASL_CREDENTIALS);
+	assert_int_equal(sasl.token_len, sizeof(response) - 4 - 19);
+}
+
+static void
+refusals(void **state)
+{
+	char text[512];
+
+	(void)state;
+	sasl_token_refusal(sasl_find("XOAUTH2"), "", text, sizeof(text));
+	assert_string_equal(text, "{\"status\":\"401\",\"schemes\":\"bearer\"}");
+	sasl_token_refusal(
+	    sasl_find("OAUTHBEARER"), "mail send", text, sizeof(text));
+	assert_string_equal(text,
+	    "{\"status\":\"invalid_token\",\"schemes\":\"bearer\","
+	    "\"scope\":\"mail send\"}");
+}
+
 /* ------------------------------------------------------------------------- */
 
 /* A password kept from an earlier attempt. */
@@ -322,6 +471,10 @@ main(void)
 	    cmocka_unit_test(malformed_login),
 	    cmocka_unit_test(external),
 	    cmocka_unit_test(malformed_external),
+	    cmocka_unit_test(tokens),
+	    cmocka_unit_test(malformed_tokens),
+	    cmocka_unit_test(long_tokens),
+	    cmocka_unit_test(refusals),
 	    cmocka_unit_test(nothing_is_left),
 	};
 
