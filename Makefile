@@ -33,7 +33,7 @@ LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
 	lib/passwd lib/listen_spec lib/network lib/source lib/proxy_header \
 	lib/spawn : config : \
 	sasl auth : auth/provider : facts counters keyring : \
-	auth/file auth/http auth/dovecot auth/checkpassword auth/pam \
+	auth/http : auth/file auth/oauth2 auth/dovecot auth/checkpassword auth/pam \
 	peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : probe session : \
 	children notify listen_socket : listen_keeper : listen : smtp-frontd
@@ -101,8 +101,8 @@ MAIN = \
 	vault_salt \
 	vault_tls
 # A module: what it is made of, and the libraries that it alone brings.
-MODULES   = systemd tls sasl-secret auth-file auth-http auth-checkpassword \
-	auth-dovecot auth-pam
+MODULES   = systemd tls sasl-secret auth-file auth-http auth-oauth2 \
+	auth-checkpassword auth-dovecot auth-pam
 systemd_SRC  = lib/systemd
 systemd_LIBS = -lsystemd
 tls_SRC   = lib/tls lib/tls_binding lib/tls_settings lib/tls_server lib/tls_sign \
@@ -122,6 +122,10 @@ auth-dovecot_SRC  = auth/dovecot auth/dovecot_conn auth/dovecot_line \
 	auth/dovecot_login auth/dovecot_question auth/dovecot_reply lib/dns \
 	lib/text lib/message
 auth-dovecot_LIBS = -lcares
+auth-oauth2_SRC  = auth/oauth2 auth/oauth2_answer auth/oauth2_cache \
+	auth/http_url auth/http_question auth/http_answer auth/http_fetch \
+	auth/http_text lib/text lib/message
+auth-oauth2_LIBS = -lcurl -ljansson -lcrypto
 auth-checkpassword_SRC = auth/checkpassword lib/spawn lib/text lib/message
 auth-pam_SRC = auth/pam lib/module lib/spawn lib/text lib/message
 PASSWD    = smtp-frontd-passwd lib/passwd lib/scram lib/text
@@ -181,6 +185,7 @@ UNIT = \
 	log \
 	message \
 	network \
+	oauth2 \
 	passwd \
 	peer \
 	proxy \
@@ -210,6 +215,7 @@ t-keeper      = keeper vault vault_tls lib/ticket vault_exchange vault_salt lib/
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-dovecot     = $(auth-dovecot_SRC) $(auth-dovecot_LIBS)
+t-oauth2      = auth/oauth2_answer auth/oauth2_cache lib/text -ljansson -lcrypto
 t-tls         = $(tls_SRC) $(tls_LIBS)
 t-tls-client  = $(tls_SRC) $(tls_LIBS)
 t-backend-tls = backend_tls keyring auth lib/conn lib/dns lib/dns_tlsa lib/message lib/module lib/text lib/tls_load -lcares

@@ -132,6 +132,9 @@ struct config {
 	bool auth_http_pass_client_cert;
 	int64_t auth_timeout; /* ms */
 	enum config_checkpassword_cram checkpassword_cram;
+	const char *oauth2_client_file; /* "" for none */
+	const char *oauth2_user_claim;
+	const char *oauth2_scope; /* words; "" for none */
 	const char *scram_secret_file; /* "": the machine's id */
 	/* upstream */
 	struct config_list backend; /* host:port, [v6]:port, unix:/path */

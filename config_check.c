@@ -320,6 +320,9 @@ warn_files(FILE *out, const struct config *conf)
 	warn_public(
 	    out, "ssl_trusted_certificate", conf->ssl_trusted_certificate);
 	warn_public(out, "ssl_crl", conf->ssl_crl);
+	if (conf->oauth2_client_file[0] != '\0')
+		warn_file(
+		    out, "oauth2_client_file", conf->oauth2_client_file, true);
 	if (conf->scram_secret_file[0] != '\0')
 		warn_file(
 		    out, "scram_secret_file", conf->scram_secret_file, true);
@@ -359,10 +362,12 @@ warn_passwords(FILE *out, const struct config *conf)
 {
 	const unsigned both = CONFIG_AUTH_PLAIN | CONFIG_AUTH_LOGIN;
 	const unsigned tokens = CONFIG_AUTH_XOAUTH2 | CONFIG_AUTH_OAUTHBEARER;
+	const char *url = conf->auth_provider;
 
 	if (conf->auth_provider[0] == '\0')
 		return;
-	if (((conf->smtp_auth & (both | tokens)) != 0 || conf->smtp_auth_unlisted) &&
+	if (((conf->smtp_auth & (both | tokens)) != 0 ||
+		conf->smtp_auth_unlisted) &&
 	    conf->starttls != CONFIG_STARTTLS_ONLY &&
 	    !(conf->socket & CONFIG_SOCKET_SSL))
 		warn(out, "starttls: passwords are taken without TLS, too: for "
@@ -372,8 +377,9 @@ warn_passwords(FILE *out, const struct config *conf)
 			  "listed in smtp_auth or not");
 	if (strncmp(conf->auth_provider, "dovecot:", 8) == 0)
 		warn_dovecot(out, conf);
-	if (strncmp(conf->auth_provider, "http://", 7) == 0 &&
-	    !is_local_url(conf->auth_provider))
+	if (strncmp(url, "oauth2:", 7) == 0)
+		url += strlen("oauth2:");
+	if (strncmp(url, "http://", 7) == 0 && !is_local_url(url))
 		warn(out, "auth_provider: passwords go to another host in the "
 			  "clear: use https://");
 }

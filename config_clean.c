@@ -308,6 +308,9 @@ static const struct {
     {"checkpassword:", check_checkpassword},
     {"pam:", check_pam},
     {"dovecot:", check_dovecot},
+    {"oauth2:http://", check_http},
+    {"oauth2:https://", check_http},
+    {"oauth2:http+unix://", check_http_unix},
 };
 
 const char *
@@ -323,7 +326,7 @@ config_clean_provider(const char **text)
 			return providers[i].check(*text + len);
 	}
 	return "must begin with file:/, http://, https://, http+unix://, "
-	       "checkpassword:/, pam: or dovecot:";
+	       "checkpassword:/, pam:, dovecot: or oauth2:";
 }
 
 /* nginx's auth_http: http:// may be left out, and unix:/path:/uri be there. */
@@ -391,4 +394,29 @@ config_clean_header(const char **text)
 	memcpy(line + name + 2, value, strlen(value) + 1);
 	*text = line;
 	return NULL;
+}
+
+const char *
+config_clean_claim(const char **text)
+{
+	const char *p = *text;
+
+	while (*p > ' ' && *p <= '~')
+		p++;
+	return p != *text && *p == '\0'
+		   ? NULL
+		   : "must be the name of a claim, in printable ASCII";
+}
+
+/* RFC 6749 section 3.3, which leaves out what JSON would have to escape. */
+const char *
+config_clean_scope(const char **text)
+{
+	const char *p;
+
+	for (p = *text; *p != '\0'; p++)
+		if (*p < ' ' || *p > '~' || *p == '"' || *p == '\\')
+			return "must be words of printable ASCII, without \" "
+			       "and \\";
+	return strlen(*text) <= 255 ? NULL : "is longer than 255 octets";
 }

@@ -271,7 +271,8 @@ const struct directive config_table_rows[] = {
 	"what judges credentials: file:/path (see smtp-frontd-passwd),\n"
 	"http://host/path, https://host/path, http+unix:///socket[:/path],\n"
 	"checkpassword:/program arguments, pam:service,\n"
-	"dovecot:/socket or dovecot:host:port (its auth server)",
+	"dovecot:/socket or dovecot:host:port (its auth server), or\n"
+	"oauth2: and a URL of an introspection endpoint",
 	&config_types_text, FIELD(auth_provider), .fallback = "",
 	.clean = config_clean_provider},
     {"auth_http", credentials, "[http://]URL",
@@ -306,6 +307,17 @@ const struct directive config_table_rows[] = {
 	.fallback = "challenge_response",
 	.wants = "must be challenge_response or response_challenge",
 	.words = words_checkpassword_cram},
+    {"oauth2_client_file", credentials, "FILE",
+	"id:secret, which the introspection endpoint knows us by",
+	&config_types_text, FIELD(oauth2_client_file), .fallback = "",
+	.clean = config_clean_path},
+    {"oauth2_user_claim", credentials, "NAME",
+	"the claim that names a token's user, as username, sub or email",
+	&config_types_text, FIELD(oauth2_user_claim), .fallback = "username",
+	.clean = config_clean_claim},
+    {"oauth2_scope", credentials, "WORDS",
+	"scopes that a token must have", &config_types_text,
+	FIELD(oauth2_scope), .fallback = "", .clean = config_clean_scope},
     {"scram_secret_file", credentials, "FILE",
 	"octets that salts of unknown users are made with, the same on all\n"
 	"hosts; by default the machine's id",

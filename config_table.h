@@ -128,6 +128,8 @@ const char *config_clean_protocols(const char **text);
 const char *config_clean_provider(const char **text);
 const char *config_clean_auth_http(const char **text);
 const char *config_clean_header(const char **text);
+const char *config_clean_claim(const char **text);
+const char *config_clean_scope(const char **text);
 
 /* config_source.c */
 

@@ -384,7 +384,7 @@ deny(struct session *s, const struct sasl *sasl, struct response *r)
 	if (!wait_delay(
 		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
 		return smtp_over(s, "left");
-	sasl_token_refusal(m, "", why, sizeof(why));
+	sasl_token_refusal(m, s->conf->oauth2_scope, why, sizeof(why));
 	outcome = ask_client(s, why, strlen(why), r);
 	if (outcome == OUTCOME_ENDED)
 		return SMTP_OVER;

@@ -68,7 +68,13 @@ struct curl_slist;
 struct http_question {
 	struct curl_slist *lines;
 	bool failed; /* no memory: the list is not whole */
+	const char *post; /* the body of a POST; NULL: it is a GET */
+	char *body;	  /* where the answer's goes; NULL: nowhere */
+	size_t body_room;
 };
+
+/* Adds a header line; look at `failed`. */
+void http_question_line(struct http_question *to, const char *line);
 
 /* One item of auth_http_header, "Name value" or "Name: value". 0 or -1. */
 int http_question_extra(struct http_question *to, const char *item);
@@ -101,6 +107,8 @@ struct http_answer {
 	bool interim; /* and they are a 1xx answer's */
 	bool complete; /* the blank line behind the final headers came */
 	size_t header_size, header_count, body_size;
+	char *body; /* kept here, or NULL: read and thrown away */
+	size_t body_room;
 	char error[AUTH_ERROR_SIZE]; /* why it is no answer; "" */
 };
 

@@ -160,10 +160,12 @@ http_answer_body(char *data, size_t size, size_t count, void *arg)
 	struct http_answer *a = arg;
 	size_t all = size * count;
 
-	(void)data;
-	a->body_size += all;
-	if (a->body_size > MAX_BODY_SIZE)
+	if (all > (a->body != NULL ? a->body_room : MAX_BODY_SIZE) -
+		a->body_size)
 		return give_up(a, "the answer's body is too long");
+	if (a->body != NULL)
+		memcpy(a->body + a->body_size, data, all);
+	a->body_size += all;
 	return all;
 }
 

@@ -108,6 +108,8 @@ prepare(CURL *c, const struct http_url *url, const struct http_question *q,
 		    c, CURLOPT_UNIX_SOCKET_PATH, url->socket_path);
 	if (!rc)
 		rc = curl_easy_setopt(c, CURLOPT_HTTPHEADER, q->lines);
+	if (!rc && q->post != NULL)
+		rc = curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->post);
 	if (!rc)
 		rc = curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)left);
 	if (!rc)
@@ -182,6 +184,8 @@ http_fetch(struct http_fetch *h, const struct http_url *url,
 	CURLcode rc;
 
 	explicit_bzero(a, sizeof(*a));
+	a->body = q->body;
+	a->body_room = q->body_room;
 	if (left == 0 || start(h) == -1) {
 		http_answer_fail(a, left == 0 ? "timed out" : "out of memory");
 		return -1;

@@ -22,8 +22,8 @@ is_unsafe_credential(unsigned char c)
 	return http_text_is_control(c) || c == ' ' || c == '%';
 }
 
-static void
-add_line(struct http_question *q, const char *line)
+void
+http_question_line(struct http_question *q, const char *line)
 {
 	struct curl_slist *lines = curl_slist_append(q->lines, line);
 
@@ -66,7 +66,7 @@ add(struct http_question *to, const char *name, const char *value,
 	*out = '\0';
 	if (line[name_len + 1 + strspn(line + name_len + 1, " ")] == '\0')
 		(void)snprintf(line, size, "%s;", name);
-	add_line(to, line);
+	http_question_line(to, line);
 	explicit_bzero(line, size);
 	free(line);
 }
@@ -170,8 +170,8 @@ http_question_build(struct http_question *to, const struct message *m,
 	const char *method = message_text(m, M_METHOD);
 	const struct curl_slist *i;
 
-	*to = (struct http_question){NULL, false};
-	add_line(to, "Accept:"); /* libcurl's own is left out */
+	*to = (struct http_question){0};
+	http_question_line(to, "Accept:"); /* libcurl's own is left out */
 	add(to, "Auth-Method", method, http_text_is_unsafe);
 	add_credentials(to, m, method);
 	add_client(to, m);
@@ -187,7 +187,7 @@ http_question_build(struct http_question *to, const struct message *m,
 	if (*message_text(m, M_TLS_PROTOCOL) != '\0')
 		add_tls(to, m);
 	for (i = extra->lines; i != NULL; i = i->next)
-		add_line(to, i->data);
+		http_question_line(to, i->data);
 }
 
 int

@@ -43,7 +43,7 @@ static bool
 is_name(const char *name)
 {
 	return name[0] != '\0' &&
-	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
+	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
 }
 
 int

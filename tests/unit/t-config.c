@@ -380,6 +380,41 @@ test_providers(void **state)
 	bad(CONFIG_USAGE, "with a host", "--auth-provider", "http:///a", NULL);
 	bad(CONFIG_USAGE, "without blanks", "--auth-provider", "http://a b",
 	    NULL);
+	good("--auth-provider", "oauth2:https://a/introspect", NULL);
+	good("--auth-provider", "oauth2:http+unix:///run/a:/x", NULL);
+	bad(CONFIG_USAGE, "must begin with", "--auth-provider", "oauth2:a",
+	    NULL);
+	bad(CONFIG_USAGE, "with a host", "--auth-provider", "oauth2:http://",
+	    NULL);
+}
+
+static void
+test_tokens(void **state)
+{
+	char scope[258];
+
+	(void)state;
+	good("--auth-provider", "http://a", "--smtp-auth",
+	    "scram-sha-1 scram-sha-256 xoauth2 oauthbearer", NULL);
+	assert_int_equal(conf.smtp_auth,
+	    CONFIG_AUTH_SCRAM_SHA_1 | CONFIG_AUTH_SCRAM_SHA_256 |
+		CONFIG_AUTH_XOAUTH2 | CONFIG_AUTH_OAUTHBEARER);
+	assert_string_equal(conf.oauth2_user_claim, "username");
+	assert_string_equal(conf.oauth2_scope, "");
+	good("--auth-provider", "http://a", "--oauth2-scope", "a b",
+	    "--oauth2-user-claim", "https://a/email", NULL);
+	/* It goes into JSON as it stands. */
+	bad(CONFIG_USAGE, "printable ASCII", "--oauth2-scope", "a\"b", NULL);
+	bad(CONFIG_USAGE, "printable ASCII", "--oauth2-scope", "a\\b", NULL);
+	bad(CONFIG_USAGE, "printable ASCII", "--oauth2-scope", "\xe4", NULL);
+	memset(scope, 's', sizeof(scope));
+	scope[256] = '\0';
+	bad(CONFIG_USAGE, "255 octets", "--oauth2-scope", scope, NULL);
+	bad(CONFIG_USAGE, "name of a claim", "--oauth2-user-claim", "", NULL);
+	bad(CONFIG_USAGE, "name of a claim", "--oauth2-user-claim", "a b",
+	    NULL);
+	bad(CONFIG_USAGE, "absolute path", "--oauth2-client-file", "a", NULL);
+	bad(CONFIG_USAGE, "absolute path", "--scram-secret-file", "a", NULL);
 }
 
 static void
@@ -1094,6 +1129,7 @@ main(void)
 	    cmocka_unit_test_setup(test_capabilities, setup),
 	    cmocka_unit_test_setup(test_backends, setup),
 	    cmocka_unit_test_setup(test_providers, setup),
+	    cmocka_unit_test_setup(test_tokens, setup),
 	    cmocka_unit_test_setup(test_checkpassword, setup),
 	    cmocka_unit_test_setup(test_pam, setup),
 	    cmocka_unit_test_setup(test_auth_http, setup),
