@@ -88,11 +88,11 @@ listen_keeper_try(
 	if (open_channel(k) == 0 && ask(k) == 0) {
 		errno = ETIMEDOUT;
 		for (i = 0; i < PATIENCE && r == -1 && errno == ETIMEDOUT; i++) {
-			notify_alive();
+			if (i > 0)
+				notify_alive();
 			r = message_receive(k->channel, &m, clock_in(1000));
 		}
 	}
-	notify_alive();
 	if (r == 1 &&
 	    (m.type == ANSWER_MECHANISMS || conf->auth_provider[0] == '\0' ||
 		conf->keeper_socket[0] != '\0'))
