@@ -104,7 +104,7 @@ class Load:
         self.front = serve(
             backend=self.sink.address, status_file=self.status,
             max_connections=3000, max_connections_per_source=3000,
-            keeper_workers=4, **directives)
+            keeper_workers=4, timeout='1h', **directives)
         self.opened = self.good = self.bad = self.in_clear = 0
         self.number = self.greeted = 0
         self.may_go = False
