@@ -631,7 +631,7 @@ test_stored_keys(void **state)
 	(void)state;
 	write_file("ann:" PENCIL ":h:25\n");
 	assert_int_equal(ask_secret("ann", "SCRAM-SHA-256"), AUTH_ACCEPTED);
-	expect_stored(true, PENCIL + strlen("{SCRAM-SHA-256}"));
+	expect_stored(true, &PENCIL[strlen("{SCRAM-SHA-256}")]);
 	assert_string_equal(message_text(&verdict, M_BACKEND), "h:25");
 	assert_int_equal(ask_secret("ann", "SCRAM-SHA-1"), AUTH_DENIED);
 	assert_int_equal(ask_secret("ann", "SCRAM-SHA-25"), AUTH_DENIED);
@@ -639,7 +639,7 @@ test_stored_keys(void **state)
 	expect_stored(false, "");
 	/* Nobody's looks like somebody's. */
 	assert_int_equal(ask_secret("eve", "SCRAM-SHA-256"), AUTH_DENIED);
-	expect_stored(true, PENCIL + strlen("{SCRAM-SHA-256}"));
+	expect_stored(true, &PENCIL[strlen("{SCRAM-SHA-256}")]);
 	/* A password that looks like keys is a password. */
 	write_file("ann:{PLAIN}" PENCIL "\n");
 	assert_int_equal(ask_secret("ann", "SCRAM-SHA-256"), AUTH_ACCEPTED);
