@@ -309,10 +309,19 @@ bool
 vault_is_slow(struct vault *v, enum message_type type)
 {
 	char err[AUTH_ERROR_SIZE];
+	unsigned slow = 0;
 
-	/* What a provider can do is known at once, but for one that asks. */
+	if (type == ASK_VERDICT || type == ASK_STEP)
+		return true;
+	/*
+	 * What a provider can do is known at once, but for one that asks; and a
+	 * challenge is made at once, but where an initial response with it has
+	 * a secret looked up.
+	 */
 	if (type == ASK_MECHANISMS)
-		return load_provider(v, err) == 0 &&
-		       (v->provider->can & AUTH_CAN_EXCHANGE);
-	return type == ASK_VERDICT || type == ASK_EXCHANGE || type == ASK_STEP;
+		slow = AUTH_CAN_EXCHANGE;
+	if (type == ASK_EXCHANGE)
+		slow = AUTH_CAN_EXCHANGE | AUTH_CAN_SECRET;
+	return slow != 0 && load_provider(v, err) == 0 &&
+	       (v->provider->can & slow);
 }

@@ -179,6 +179,11 @@ test_v1_leaves_what_follows(void **state)
 	assert_int_equal(parse_text(text), strlen(line4));
 }
 
+/* The longest line that the protocol's text allows. */
+#define LONGEST                                                   \
+	"PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff " \
+	"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n"
+
 static void
 test_v1_unknown(void **state)
 {
@@ -186,8 +191,7 @@ test_v1_unknown(void **state)
 	    "PROXY UNKNOWN\r\n",
 	    "PROXY UNKNOWN 192.0.2.7 203.0.113.9 40000 587\r\n",
 	    "PROXY UNKNOWN whatever it  says\r\n",
-	    "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
-	    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+	    LONGEST,
 	};
 	size_t i;
 
