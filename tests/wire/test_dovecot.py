@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
@@ -188,6 +189,38 @@ def test_exchange(shared, asks):
     assert [(e['user'], e['mech'], e['result']) for e in s.events('auth')] == [
         ('alice', 'CRAM-MD5', 'denied'), ('alice', 'CRAM-MD5', 'accepted')]
     assert xclient_attributes(b.conversation())['LOGIN'] == 'alice'
+
+
+@pytest.mark.parametrize('mechanism', [
+    'plain', 'login', 'cram-md5', 'scram-sha-1', 'scram-sha-256'])
+def test_with_msmtp(shared, listening, backend, mechanism):
+    """Somebody else's client, and somebody else's server of the mechanism; the
+    front end between them knows neither the password nor its proof."""
+    b = backend()
+    s = listening(auth_provider=shared.provider, backend=b.address,
+                  smtp_auth=mechanism)
+    for password, status in (('wonderland', 0), ('wrong', 77)):
+        done = subprocess.run(
+            ['msmtp', '-C', '/dev/null', '--host=127.0.0.1',
+             f'--port={s.address()[1]}', '--domain=client.example',
+             '--auth=' + mechanism, '--user=alice',
+             '--passwordeval=echo ' + password, '--from=a@a.example',
+             'b@b.example'], input='Subject: hello\n\nhello\n', text=True,
+            capture_output=True, timeout=30)
+        assert done.returncode == status, done.stderr
+    assert len(b.conversation().messages) == 1
+    assert xclient_attributes(b.conversation())['LOGIN'] == 'alice'
+    s.await_event('auth', result='accepted', mech=mechanism.upper())
+
+
+def test_a_token_that_is_not_good(shared, asks):
+    """Dovecot's words, the client's empty ones, and the refusal."""
+    s, b = asks(shared.provider, smtp_auth='oauthbearer')
+    [line] = s.client.ask('AUTH OAUTHBEARER ' + b64(
+        'n,a=alice,\x01auth=Bearer nonsense\x01\x01'), '334 ')
+    assert json.loads(base64.b64decode(line[4:]))['status'] == 'invalid_token'
+    s.client.ask(b64('\x01'), '535 5.7.8 ')
+    s.quit()
 
 
 def test_exchange_given_up(shared, asks):
