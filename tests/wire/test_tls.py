@@ -117,6 +117,61 @@ def test_ssl_ecdh_curve(front, certificates):
     s.finish()
 
 
+@pytest.fixture(scope='session')
+def dhparam(tmp_path_factory):
+    path = tmp_path_factory.mktemp('dh') / 'dhparam.pem'
+    subprocess.run(
+        ['openssl', 'genpkey', '-genparam', '-algorithm', 'DH', '-pkeyopt',
+         'group:ffdhe2048', '-pkeyopt', 'dh_paramgen_type:generator', '-out',
+         str(path)], check=True, capture_output=True)
+    return str(path)
+
+
+DHE = 'DHE-RSA-AES128-GCM-SHA256'
+
+
+def test_ssl_dhparam(secure, dhparam):
+    s = secure(version(V12, ciphers=DHE), which=('rsa',), ssl_dhparam=dhparam)
+    assert s.client.tls.cipher()[0] == DHE
+    s.quit()
+
+
+def test_no_dhe_without_parameters(front, certificates):
+    s = front(starttls='on', **certificates.directives('rsa'))
+    s.client.greeting()
+    s.client.ask('STARTTLS', '220 ')
+    refused(lambda: s.client.start_tls(version(V12, ciphers=DHE)))
+    s.finish()
+
+
+def test_parameters_that_are_none(front, certificates, users):
+    s = front(starttls='on', ssl_dhparam='/etc/passwd',
+              **certificates.directives())
+    s.client.greeting()
+    s.client.ask('STARTTLS', '454 ')
+    s.quit()
+    assert s.event('tls')['reason'].startswith('ssl_dhparam /etc/passwd: ')
+
+
+def test_ssl_conf_command(secure):
+    wanted = 'TLS_CHACHA20_POLY1305_SHA256'
+    s = secure(version(V13), ssl_conf_command=f'Ciphersuites {wanted}')
+    assert s.client.tls.cipher()[0] == wanted
+    s.quit()
+
+
+@pytest.mark.parametrize('command', ['Nonsense x', 'PrivateKey /etc/passwd',
+                                     'Options Nonsense'])
+def test_commands_that_openssl_does_not_take(front, certificates, command):
+    s = front(starttls='on', ssl_conf_command=command,
+              **certificates.directives())
+    s.client.greeting()
+    s.client.ask('STARTTLS', '454 ')
+    s.quit()
+    assert s.event('tls')['reason'] == (
+        f'ssl_conf_command: OpenSSL does not take "{command}"')
+
+
 @pytest.mark.parametrize('order', [('rsa', 'ec'), ('ec', 'rsa')])
 @pytest.mark.parametrize('kind', ['RSA', 'ECDSA'])
 def test_both_kinds_of_certificate_are_served(secure, certificates, order,
