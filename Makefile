@@ -36,7 +36,7 @@ LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
 	auth/http : auth/file auth/oauth2 auth/dovecot auth/checkpassword auth/pam \
 	peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : probe session : \
-	children notify listen_socket : listen_keeper : listen : smtp-frontd
+	children notify listen_socket : listen_keeper : listen_load : listen : smtp-frontd
 
 # A line each, so that two changes rarely meet.
 MAIN = \
@@ -76,6 +76,7 @@ MAIN = \
 	lib/tls_load \
 	listen \
 	listen_keeper \
+	listen_load \
 	listen_socket \
 	notify \
 	peer \

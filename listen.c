@@ -26,6 +26,7 @@
 #include "lib/log.h"
 #include "lib/network.h"
 #include "listen_keeper.h"
+#include "listen_load.h"
 #include "listen_socket.h"
 #include "notify.h"
 #include "session.h"
@@ -45,20 +46,11 @@
 /* Connections turned away that still have a moment. */
 #define PARTING_MAX 64
 
-/* Kinds of socket: every set of enum config_socket. */
-#define KINDS ((CONFIG_SOCKET_SSL | CONFIG_SOCKET_PROXY) + 1)
-
 struct listener {
-	const struct config *first; /* what only a start takes is of this */
-	const struct config *conf;
-	const struct config *by_kind[KINDS]; /* of socket */
-	int argc;
-	char **argv;
+	struct listen_load load;
 	struct listen_socket sockets[LISTEN_SOCKETS];
 	size_t socket_count;
 	struct children *children;
-	size_t room; /* slots */
-	struct listen_keepers keepers;
 	int signals;
 	sigset_t old_mask;
 	bool stopping;
@@ -112,7 +104,7 @@ close_ours(struct listener *l, int keep)
 	part_from_all(l);
 	(void)close(l->signals);
 	counters_detach();
-	listen_keepers_close(&l->keepers, keep);
+	listen_keepers_close(&l->load.keepers, keep);
 }
 
 /* The same in a keeper, which waits for its signals itself. */
@@ -125,145 +117,13 @@ detach_keeper(void *arg, int keep)
 	(void)sigprocmask(SIG_SETMASK, &l->old_mask, NULL);
 }
 
-/* --- directives ---------------------------------------------------------- */
-
-/* The directives as the sessions of one kind of socket have them. */
-static const struct config *
-derive(const struct config *conf, unsigned kind)
-{
-	struct config *twin = malloc(sizeof(*twin));
-
-	if (twin == NULL)
-		return NULL;
-	*twin = *conf;
-	twin->socket = kind;
-	if (kind & CONFIG_SOCKET_SSL)
-		twin->starttls = CONFIG_STARTTLS_OFF;
-	return twin;
-}
-
-/* For every kind. 0, or -1 without memory. */
-static int
-derive_all(const struct config *conf, const struct config *by_kind[KINDS])
-{
-	unsigned kind;
-
-	for (kind = 0; kind < KINDS; kind++) {
-		by_kind[kind] = derive(conf, kind);
-		if (by_kind[kind] == NULL)
-			return -1;
-	}
-	return 0;
-}
-
-/* Puts `conf` in force, with a keeper of its own. 0, or -1: as it was. */
-static int
-adopt(struct listener *l, const struct config *conf)
-{
-	struct listen_keeper keeper;
-	const struct config *by_kind[KINDS];
-	char err[LISTEN_KEEPER_ERROR];
-
-	if (derive_all(conf, by_kind) == -1 ||
-	    listen_keeper_start(&l->keepers, &keeper, conf) == -1) {
-		log_event(LOG_ERR, "keeper", "result", "failed", "reason",
-		    strerror(errno), NULL);
-		return -1;
-	}
-	if (listen_keeper_try(&keeper, conf, err) == -1) {
-		log_event(LOG_ERR, "keeper", "result", "failed", "reason", err,
-		    NULL);
-		/* At the start there is nothing better that could stay. */
-		if (l->conf != NULL) {
-			listen_keeper_end(&keeper);
-			return -1;
-		}
-	}
-	if (session_prepare(conf, &keeper.addr, keeper.addr_len) == -1) {
-		listen_keeper_end(&keeper);
-		return -1;
-	}
-	listen_keepers_adopt(&l->keepers, &keeper);
-	l->conf = conf;
-	memcpy(l->by_kind, by_kind, sizeof(by_kind));
-	return 0;
-}
-
-static bool
-is_same_list(const struct config_list *a, const struct config_list *b)
-{
-	size_t i;
-
-	if (a->count != b->count)
-		return false;
-	for (i = 0; i < a->count; i++)
-		if (strcmp(a->word[i], b->word[i]) != 0)
-			return false;
-	return true;
-}
-
-/* Which directives of `conf` wait for a restart, in words; NULL for none. */
-static const char *
-find_waiting(const struct listener *l, const struct config *conf)
-{
-	static char text[128];
-	const struct {
-		const char *name;
-		bool same;
-	} rows[] = {
-	    {"listen", is_same_list(&conf->listen, &l->first->listen)},
-	    {"socket", conf->socket == l->first->socket},
-	    {"max_connections", conf->max_connections <= l->room},
-	    {"status_file",
-		strcmp(conf->status_file, l->first->status_file) == 0},
-	    {"log", conf->log == l->first->log},
-	};
-	size_t i, len, named = 0;
-
-	len = (size_t)snprintf(text, sizeof(text), "needs a restart:");
-	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (rows[i].same)
-			continue;
-		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s",
-		    named++ > 0 ? "," : "", rows[i].name);
-	}
-	return named > 0 ? text : NULL;
-}
-
-/*
- * The directives of an earlier load stay in memory: sessions of that time may
- * have them still, and a reload is rare.
- */
-static void
-reload(struct listener *l)
-{
-	struct config *conf = calloc(1, sizeof(*conf));
-	char err[CONFIG_ERROR_SIZE] = "out of memory";
-	const char *waiting;
-
-	notify_state(NOTIFY_RELOADING);
-	if (conf == NULL ||
-	    config_load(conf, l->argc, l->argv, err) != CONFIG_OK)
-		log_event(LOG_ERR, "reload", "result", "failed", "reason", err,
-		    NULL);
-	else if (adopt(l, conf) == -1)
-		log_event(LOG_ERR, "reload", "result", "failed", "reason",
-		    "see the line before", NULL);
-	else if ((waiting = find_waiting(l, conf)) != NULL)
-		log_event(LOG_WARNING, "reload", "result", "ok", "reason",
-		    waiting, NULL);
-	else
-		log_event(LOG_INFO, "reload", "result", "ok", NULL);
-	notify_state(NOTIFY_READY);
-}
-
 /* --- connections --------------------------------------------------------- */
 
 static void
 become_session(struct listener *l, const struct listen_socket *ls, int fd,
     size_t slot)
 {
-	const struct config *conf = l->by_kind[ls->kind];
+	const struct config *conf = l->load.by_kind[ls->kind];
 
 	close_ours(l, -1);
 	counters_use(slot);
@@ -318,8 +178,8 @@ source_of_client(const struct listener *l, const struct listen_socket *ls,
 {
 	source_of(peer, source);
 	if (ls->kind & CONFIG_SOCKET_PROXY &&
-	    network_any(l->conf->set_real_ip_from.word,
-		l->conf->set_real_ip_from.count, peer))
+	    network_any(l->load.conf->set_real_ip_from.word,
+		l->load.conf->set_real_ip_from.count, peer))
 		memset(source, 0, sizeof(*source));
 }
 
@@ -334,15 +194,15 @@ admit(struct listener *l, const struct listen_socket *ls, int fd,
 	source_of_client(l, ls, peer, &source);
 	slot = children_next(l->children);
 	/* After a reload the limit may be greater than the room there is. */
-	if (children_count(l->children) >= l->conf->max_connections ||
-	    slot >= l->room) {
+	if (children_count(l->children) >= l->load.conf->max_connections ||
+	    slot >= l->load.room) {
 		turn_away(l, ls, fd, peer, REPLY_TOO_MANY_CONNECTIONS,
 		    COUNTER_FULL);
 		return;
 	}
 	if (source.bytes[0] != 0 &&
 	    children_count_from(l->children, &source) >=
-		l->conf->max_connections_per_source) {
+		l->load.conf->max_connections_per_source) {
 		turn_away(l, ls, fd, peer, REPLY_TOO_MANY_FROM_SOURCE,
 		    COUNTER_FULL_SOURCE);
 		return;
@@ -358,7 +218,7 @@ admit(struct listener *l, const struct listen_socket *ls, int fd,
 		say_no(l, ls, fd, REPLY_TOO_MANY_CONNECTIONS);
 		return;
 	}
-	children_add(l->children, pid, &source, l->keepers.generation);
+	children_add(l->children, pid, &source, l->load.keepers.generation);
 	counters_add(COUNTER_ACCEPTED, 1);
 }
 
@@ -426,7 +286,7 @@ reap(struct listener *l)
 				counters_add(COUNTER_CRASHED, 1);
 				log_signal("session", status);
 			}
-		} else if (listen_keepers_died(&l->keepers, pid) &&
+		} else if (listen_keepers_died(&l->load.keepers, pid) &&
 		    !l->stopping) {
 			log_signal("keeper", status);
 		}
@@ -441,7 +301,7 @@ stop(struct listener *l)
 	if (l->stopping)
 		return;
 	l->stopping = true;
-	l->deadline = clock_in(l->conf->shutdown_timeout);
+	l->deadline = clock_in(l->load.conf->shutdown_timeout);
 	notify_state(NOTIFY_STOPPING);
 	log_event(LOG_INFO, "stop", "sessions",
 	    log_number((int64_t)children_count(l->children)), NULL);
@@ -464,7 +324,7 @@ heed_signals(struct listener *l)
 			break;
 		case SIGHUP:
 			if (!l->stopping)
-				reload(l);
+				listen_load_again(&l->load);
 			break;
 		default:
 			stop(l);
@@ -481,9 +341,9 @@ export_metrics(struct listener *l)
 {
 	bool failed;
 
-	if (l->conf->metrics_file[0] == '\0')
+	if (l->load.conf->metrics_file[0] == '\0')
 		return;
-	failed = counters_export(l->conf->metrics_file) == -1;
+	failed = counters_export(l->load.conf->metrics_file) == -1;
 	if (failed && !l->metrics_failed)
 		log_event(LOG_WARNING, "metrics", "result", "failed", "reason",
 		    strerror(errno), NULL);
@@ -505,7 +365,7 @@ tick(struct listener *l)
 	session_refresh();
 	export_metrics(l);
 	if (!l->stopping)
-		listen_keepers_mind(&l->keepers, l->children, l->conf);
+		listen_keepers_mind(&l->load.keepers, l->children, l->load.conf);
 	l->tick = clock_in(TICK_MS);
 }
 
@@ -596,9 +456,9 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 	size_t i;
 
 	raise_limit();
-	listen_keepers_init(&l.keepers, detach_keeper, &l);
-	l.argc = argc;
-	l.argv = argv;
+	listen_keepers_init(&l.load.keepers, detach_keeper, &l);
+	l.load.argc = argc;
+	l.load.argv = argv;
 	if (listen_sockets_open(conf, inherited, l.sockets, &l.socket_count,
 		err) == -1) {
 		return refuse(err, EX_CONFIG);
@@ -609,17 +469,17 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 		return refuse(
 		    "a socket for TLS needs ssl_certificate", EX_CONFIG);
 	}
-	l.first = conf;
-	l.room = conf->max_connections;
-	l.children = children_new(l.room);
+	l.load.first = conf;
+	l.load.room = conf->max_connections;
+	l.children = children_new(l.load.room);
 	if (l.children == NULL || watch_signals(&l) == -1)
 		return refuse(strerror(errno), EX_OSERR);
-	if (counters_open(conf->status_file, l.room) == -1) {
+	if (counters_open(conf->status_file, l.load.room) == -1) {
 		(void)snprintf(
 		    err, sizeof(err), "status_file: %s", strerror(errno));
 		return refuse(err, EX_OSERR);
 	}
-	if (adopt(&l, conf) == -1)
+	if (listen_load_adopt(&l.load, conf) == -1)
 		return EX_CONFIG;
 	notify_state(NOTIFY_READY);
 	while (!is_over(&l)) {
@@ -627,7 +487,7 @@ listen_run(const struct config *conf, int inherited, int argc, char **argv)
 		tick(&l);
 	}
 	children_kill(l.children, SIGKILL);
-	listen_keepers_end(&l.keepers);
+	listen_keepers_end(&l.load.keepers);
 	log_event(LOG_INFO, "stop", "sessions", "0", NULL);
 	return EX_OK;
 }
