@@ -198,10 +198,12 @@ UNIT = \
 	scram \
 	spawn \
 	text \
+	ticket \
 	tls \
 	tls-client \
 	upstream
 t-text        = lib/text
+t-ticket      = lib/ticket
 t-message     = lib/message lib/text
 t-log         = lib/log
 t-conn        = lib/conn

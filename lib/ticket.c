@@ -200,9 +200,9 @@ store(int directory, const char *name, const struct ticket_keys *keys)
 {
 	static const char temporary[] = "ticket.keys.new";
 	unsigned char buf[FILE_MAX], *p = buf;
-	bool written;
+	ssize_t n;
 	size_t i;
-	int fd;
+	int fd, why;
 
 	(void)unlinkat(directory, temporary, 0);
 	fd = openat(directory, temporary,
@@ -215,32 +215,46 @@ store(int directory, const char *name, const struct ticket_keys *keys)
 		put_time(p, keys->key[i].made);
 		memcpy(p + 8, keys->key[i].bytes, TICKET_KEY_SIZE);
 	}
-	written = write(fd, buf, (size_t)(p - buf)) == p - buf;
+	errno = ENOSPC; /* if it writes less than all */
+	n = write(fd, buf, (size_t)(p - buf));
 	explicit_bzero(buf, sizeof(buf));
+	why = errno;
 	(void)close(fd);
-	if (written && renameat(directory, temporary, directory, name) == 0)
+	errno = why;
+	if (n == p - buf &&
+	    renameat(directory, temporary, directory, name) == 0)
 		return 0;
+	why = errno;
 	(void)unlinkat(directory, temporary, 0);
+	errno = why;
 	return -1;
 }
 
-/* One process rotates, under a lock; whoever does not get it has what is there. */
-static void
+/*
+ * One process rotates, under a lock; whoever does not get it has what is there.
+ * A key that could not be stored is not used either: nobody else would open the
+ * tickets that it seals. 0, or -1 with errno.
+ */
+static int
 rotate_file(
     int directory, const char *name, int64_t lifetime, struct ticket_keys *keys)
 {
 	int lock = openat(directory, "ticket.lock",
 	    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r = 0, saved;
 
 	if (lock == -1)
-		return;
+		return -1;
 	if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
 		/* Another may have been here meanwhile. */
 		load(directory, name, keys);
 		if (ticket_rotate(keys, lifetime, time(NULL)) == 1)
-			(void)store(directory, name, keys);
+			r = store(directory, name, keys);
 	}
+	saved = errno;
 	(void)close(lock);
+	errno = saved;
+	return r;
 }
 
 int
@@ -249,6 +263,7 @@ ticket_share(const char *directory, int64_t lifetime, struct ticket_keys *keys,
 {
 	static const char name[] = "ticket.keys";
 	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = 0;
 
 	memset(keys, 0, sizeof(*keys));
 	if (fd == -1)
@@ -258,9 +273,12 @@ ticket_share(const char *directory, int64_t lifetime, struct ticket_keys *keys,
 		return fail(err, directory, "others may write there");
 	}
 	load(fd, name, keys);
-	if (keys->count == 0 ||
-	    is_older(&keys->key[0], lifetime, time(NULL)))
-		rotate_file(fd, name, lifetime, keys);
+	if ((keys->count == 0 ||
+		is_older(&keys->key[0], lifetime, time(NULL))) &&
+	    rotate_file(fd, name, lifetime, keys) == -1) {
+		r = fail(err, directory, strerror(errno));
+		ticket_wipe(keys);
+	}
 	(void)close(fd);
-	return 0;
+	return r;
 }

@@ -46,7 +46,8 @@ int ticket_rotate(struct ticket_keys *keys, int64_t lifetime, int64_t now);
  * The keys that all processes of this user share in `directory`, which must be
  * his or root's and no other's to write: made by whoever comes first, rotated
  * by whoever finds them old. Waits for nobody: whoever is second while they are
- * made goes without. 0, or -1 with a line in `err`.
+ * made goes without. 0, or -1 with a line in `err` and no keys: also where new
+ * ones cannot be stored.
  */
 int ticket_share(const char *directory, int64_t lifetime,
     struct ticket_keys *keys, char *err);
