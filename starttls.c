@@ -118,7 +118,8 @@ log_handshake(const struct session *s)
 
 	log_event(LOG_INFO, "tls", "result", admitted ? "ok" : "refused",
 	    "client", s->peer.addr, "protocol", s->tls->protocol, "cipher",
-	    s->tls->cipher, "name", name[0] != '\0' ? name : NULL, "verify",
+	    s->tls->cipher, "group", s->tls->group, "resumed",
+	    s->tls->resumed ? "yes" : NULL, "name", name[0] != '\0' ? name : NULL, "verify",
 	    client != NULL ? client->verify : NULL, "subject",
 	    client != NULL && client->subject[0] != '\0' ? client->subject
 							 : NULL, NULL);
