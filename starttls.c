@@ -112,14 +112,15 @@ starttls_client(const struct session *s)
 static void
 log_handshake(const struct session *s)
 {
-	const struct tls_client *client = s->tls->client;
+	const struct tls_facts *tls = s->tls;
+	const struct tls_client *client = tls->client;
 	bool admitted = starttls_client(s) == STARTTLS_ADMITTED;
-	const char *name = s->tls->server_name;
 
 	log_event(LOG_INFO, "tls", "result", admitted ? "ok" : "refused",
-	    "client", s->peer.addr, "protocol", s->tls->protocol, "cipher",
-	    s->tls->cipher, "group", s->tls->group, "resumed",
-	    s->tls->resumed ? "yes" : NULL, "name", name[0] != '\0' ? name : NULL, "verify",
+	    "client", s->peer.addr, "protocol", tls->protocol, "cipher",
+	    tls->cipher, "group", tls->group, "resumed",
+	    tls->resumed ? "yes" : NULL, "name",
+	    tls->server_name[0] != '\0' ? tls->server_name : NULL, "verify",
 	    client != NULL ? client->verify : NULL, "subject",
 	    client != NULL && client->subject[0] != '\0' ? client->subject
 							 : NULL, NULL);

@@ -83,9 +83,11 @@ starttls_tickets(struct session *s)
 	if (!s->conf->ssl_session_tickets)
 		return 0;
 	r = ask_keeper(s, &m, &given);
-	if (message_get(&m, M_REASON) != NULL)
-		log_event(LOG_ERR, "tls", "tickets",
-		    r == -1 ? "failed" : "off", "reason",
+	if (r == -1)
+		log_event(LOG_ERR, "tls", "result", "failed", "reason",
+		    message_text(&m, M_REASON), NULL);
+	else if (message_get(&m, M_REASON) != NULL)
+		log_event(LOG_WARNING, "tls", "result", "no tickets", "reason",
 		    message_get(&m, M_REASON), NULL);
 	message_wipe(&m);
 	if (r == 0 && (given.count > 0 || !are_own)) {

@@ -25,7 +25,64 @@ struct tls_server {
 	struct tls_keyring keyring;
 	struct tls_staples staples;
 	char name[TLS_MAX_NAME]; /* whose certificate is used; "": the usual */
+	unsigned char binding[TLS_BINDING_LEN];
 };
+
+/*
+ * The name in a hello's extension (RFC 6066 section 3): a list, in which
+ * OpenSSL, too, takes one name of a host and nothing else. NULL: there is none.
+ */
+static const unsigned char *
+asked_name(SSL *ssl, size_t *len)
+{
+	const unsigned char *p;
+	size_t left;
+
+	if (SSL_client_hello_get0_ext(
+		ssl, TLSEXT_TYPE_server_name, &p, &left) != 1 ||
+	    left < 5 || p[2] != TLSEXT_NAMETYPE_host_name)
+		return NULL;
+	*len = (size_t)p[3] << 8 | p[4];
+	return *len == left - 5 && *len < TLS_MAX_NAME ? p + 5 : NULL;
+}
+
+/*
+ * RFC 6066 section 3: a session of one name must not be resumed for another,
+ * which OpenSSL leaves to its caller. So they are bound to their name, in any
+ * case, beside what they are bound to anyway.
+ */
+static int
+bind_to_name(SSL *ssl, int *alert, void *arg)
+{
+	const struct tls_server *server = arg;
+	unsigned char text[TLS_BINDING_LEN + TLS_MAX_NAME];
+	unsigned char binding[TLS_BINDING_LEN];
+	const unsigned char *name;
+	size_t i, len = 0;
+
+	name = asked_name(ssl, &len);
+	if (name == NULL)
+		return SSL_CLIENT_HELLO_SUCCESS;
+	memcpy(text, server->binding, TLS_BINDING_LEN);
+	for (i = 0; i < len; i++)
+		text[TLS_BINDING_LEN + i] = name[i] >= 'A' && name[i] <= 'Z'
+		    ? (unsigned char)(name[i] - 'A' + 'a')
+		    : name[i];
+	if (EVP_Digest(text, TLS_BINDING_LEN + len, binding, NULL,
+		EVP_sha256(), NULL) == 1 &&
+	    SSL_set_session_id_context(ssl, binding, sizeof(binding)) == 1)
+		return SSL_CLIENT_HELLO_SUCCESS;
+	*alert = SSL_AD_INTERNAL_ERROR;
+	return SSL_CLIENT_HELLO_ERROR;
+}
+
+/* Has OpenSSL keep the name in the session, where a resumed one has it from. */
+static int
+keep_name(SSL *ssl, int *alert, void *arg)
+{
+	(void)ssl, (void)alert, (void)arg;
+	return SSL_TLSEXT_ERR_OK;
+}
 
 /*
  * The client has said which server it means: if the keeper has a certificate
@@ -90,6 +147,7 @@ set_behaviour(SSL_CTX *ctx)
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_default_read_buffer_len(ctx, READ_SIZE);
 	SSL_CTX_set_alpn_select_cb(ctx, select_protocol, NULL);
+	(void)SSL_CTX_set_tlsext_servername_callback(ctx, keep_name);
 }
 
 void
@@ -121,13 +179,15 @@ tls_server_new(const struct tls_settings *settings, char *err)
 	}
 	set_behaviour(server->ctx);
 	tls_staple_serve(server->ctx, &server->staples);
+	SSL_CTX_set_client_hello_cb(server->ctx, bind_to_name, server);
 	if (settings->names)
 		SSL_CTX_set_cert_cb(server->ctx, choose_certificate, server);
 	if (settings->prefer_server_ciphers)
 		(void)SSL_CTX_set_options(
 		    server->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
 	if (tls_settings_apply(server->ctx, settings, err) == -1 ||
-	    tls_verify_apply(server->ctx, settings, err) == -1) {
+	    tls_verify_apply(
+		server->ctx, settings, server->binding, err) == -1) {
 		tls_server_free(server);
 		return NULL;
 	}

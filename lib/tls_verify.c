@@ -208,10 +208,9 @@ load_all(const struct loader *l, const struct tls_settings *settings)
  * after a revocation list was replaced.
  */
 static int
-bind_sessions(
-    const struct loader *l, const struct tls_settings *settings)
+bind_sessions(const struct loader *l, const struct tls_settings *settings,
+    unsigned char binding[TLS_BINDING_LEN])
 {
-	unsigned char id[EVP_MAX_MD_SIZE];
 	char text[64];
 	unsigned len = 0;
 	int n;
@@ -219,8 +218,8 @@ bind_sessions(
 	n = snprintf(text, sizeof(text), "smtp-frontd verify %d depth %u",
 	    (int)settings->verify, settings->verify_depth);
 	if (EVP_DigestUpdate(l->digest, text, (size_t)n) == 1 &&
-	    EVP_DigestFinal_ex(l->digest, id, &len) == 1 &&
-	    SSL_CTX_set_session_id_context(l->ctx, id, len) == 1)
+	    EVP_DigestFinal_ex(l->digest, binding, &len) == 1 &&
+	    SSL_CTX_set_session_id_context(l->ctx, binding, len) == 1)
 		return 0;
 	ERR_clear_error();
 	(void)snprintf(l->err, TLS_ERROR_SIZE, "out of memory");
@@ -228,8 +227,8 @@ bind_sessions(
 }
 
 int
-tls_verify_apply(
-    SSL_CTX *ctx, const struct tls_settings *settings, char *err)
+tls_verify_apply(SSL_CTX *ctx, const struct tls_settings *settings,
+    unsigned char binding[TLS_BINDING_LEN], char *err)
 {
 	struct loader l = {.ctx = ctx, .digest = EVP_MD_CTX_new(), .err = err};
 	int r = -1;
@@ -239,12 +238,12 @@ tls_verify_apply(
 		ERR_clear_error();
 		(void)snprintf(err, TLS_ERROR_SIZE, "out of memory");
 	} else if (settings->verify == TLS_VERIFY_OFF) {
-		r = bind_sessions(&l, settings);
+		r = bind_sessions(&l, settings, binding);
 	} else if (load_all(&l, settings) == 0) {
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 		SSL_CTX_set_verify_depth(ctx, (int)settings->verify_depth);
 		SSL_CTX_set_cert_verify_callback(ctx, verify, NULL);
-		r = bind_sessions(&l, settings);
+		r = bind_sessions(&l, settings, binding);
 	}
 	EVP_MD_CTX_free(l.digest);
 	return r;

@@ -9,13 +9,16 @@
 
 #include "tls.h"
 
+/* Of what a session is bound to: it is resumed only where that is the same. */
+#define TLS_BINDING_LEN 32
+
 /*
  * Loads what certificates are verified with, and binds the sessions that may be
- * resumed to it. A bad certificate does not end the handshake: who is to be
- * refused is told so in SMTP. 0, or -1 with a line in `err`.
+ * resumed to it, by `binding`. A bad certificate does not end the handshake: who
+ * is to be refused is told so in SMTP. 0, or -1 with a line in `err`.
  */
-int tls_verify_apply(
-    SSL_CTX *ctx, const struct tls_settings *settings, char *err);
+int tls_verify_apply(SSL_CTX *ctx, const struct tls_settings *settings,
+    unsigned char binding[TLS_BINDING_LEN], char *err);
 
 /*
  * After the handshake: what is known of the client, allocated; NULL where none

@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import fakes  # noqa: E402
 import harness  # noqa: E402
+import listener  # noqa: E402
 
 USERS = """alice:{PLAIN}wonderland
 bob:{PLAIN}builder
@@ -143,3 +144,37 @@ def file_with(tmp_path):
         path.chmod(0o600)
         return f'file:{path}'
     return make
+
+
+@pytest.fixture
+def service(servers, users):
+    """service(Listener or Keeper, directive=value, ...) starts it."""
+    running = []
+    settings = ('sockets', 'way', 'names', 'uid', 'relay', 'env', 'args',
+                'limits', 'blocking', 'umask')
+
+    def start(kind, **kw):
+        own = {k: kw.pop(k) for k in settings if k in kw}
+        kw.setdefault('auth_provider', None if 'auth_http' in kw else users)
+        if kind is listener.Listener and 'relay' not in own:
+            kw.setdefault('backend', fakes.dead_address())
+        s = kind(kw, **own)
+        running.append(s)
+        return s
+
+    yield start
+    complaints = listener.clean_up(running)
+    if complaints:
+        pytest.fail('\n'.join(complaints))
+
+
+@pytest.fixture
+def serve(service):
+    """serve(...) is a Listener, by default on one inherited socket."""
+    def start(**kw):
+        if 'listen' not in kw:
+            kw.setdefault('sockets', [listener.listening_socket()])
+        else:
+            kw.setdefault('way', 'none')
+        return service(listener.Listener, **kw)
+    return start

@@ -17,14 +17,13 @@ import pytest
 
 import fakes
 import harness
-import listener as workshop
 from fakes import ok, plain
 from harness import (
     DEADLINE, LINGER, WireError, children, client_context, is_alive, kill,
     until)
 from listener import (
     ANSWER_FAILURE, ANSWER_MECHANISMS, ANSWER_VERDICT, ASK_CERTIFICATES,
-    ASK_MECHANISMS, ASK_VERDICT, Keeper, Listener, NotifySocket, channel,
+    ASK_MECHANISMS, ASK_VERDICT, Keeper, NotifySocket, channel,
     cpu_seconds, free_port, listening_socket, open_files, packet, status_of)
 
 GOOD = plain('alice', 'wonderland')
@@ -38,40 +37,6 @@ with open(harness.PROGRAM, 'rb') as program:
     FLAT = 10 ** 6 if b'__asan_init' in program.read() else 1
 
 only_root = pytest.mark.skipif(not ROOT, reason='only for root')
-
-
-@pytest.fixture
-def service(servers, users):
-    """service(Listener or Keeper, directive=value, ...) starts it."""
-    running = []
-    settings = ('sockets', 'way', 'names', 'uid', 'relay', 'env', 'args',
-                'limits', 'blocking', 'umask')
-
-    def start(kind, **kw):
-        own = {k: kw.pop(k) for k in settings if k in kw}
-        kw.setdefault('auth_provider', None if 'auth_http' in kw else users)
-        if kind is Listener and 'relay' not in own:
-            kw.setdefault('backend', fakes.dead_address())
-        s = kind(kw, **own)
-        running.append(s)
-        return s
-
-    yield start
-    complaints = workshop.clean_up(running)
-    if complaints:
-        pytest.fail('\n'.join(complaints))
-
-
-@pytest.fixture
-def serve(service):
-    """serve(...) is a Listener, by default on one inherited socket."""
-    def start(**kw):
-        if 'listen' not in kw:
-            kw.setdefault('sockets', [listening_socket()])
-        else:
-            kw.setdefault('way', 'none')
-        return service(Listener, **kw)
-    return start
 
 
 @pytest.fixture
