@@ -1,4 +1,6 @@
 /*
+ * What --check tries itself.
+ *
  * One question to a keeper, from --check instead of a session. The user is a
  * random one, so that no real one is locked out. A server that lets others judge
  * (Dovecot as a proxy, a passdb with nopassword) says yes to everything: as an
@@ -14,6 +16,8 @@
 #include "keeper.h"
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "starttls.h"
+#include "vault.h"
 
 #include "probe.h"
 
@@ -90,4 +94,36 @@ probe_provider(const struct config *conf, FILE *out)
 	auth_hang_up(&keeper);
 	if (pid != 0)
 		keeper_wait(pid);
+}
+
+/* --- TLS ----------------------------------------------------------------- */
+
+static void
+warn_tls(FILE *out, const char *reason)
+{
+	char quoted[2 * TLS_ERROR_SIZE];
+
+	(void)log_quote(quoted, sizeof(quoted), reason);
+	(void)fprintf(out, "# warning: TLS: %s\n", quoted);
+}
+
+void
+probe_tls(const struct config *conf, FILE *out)
+{
+	const struct tls_api *api;
+	struct tls_server *server;
+	char err[TLS_ERROR_SIZE] = "";
+
+	if (conf->ssl_certificate.count > 0) {
+		api = tls_load(err);
+		server = api != NULL ? starttls_server(api, conf, err) : NULL;
+		if (server == NULL ||
+		    vault_try_keys(conf, TLS_ROLE_SERVER, err) == -1)
+			warn_tls(out, err);
+		if (server != NULL)
+			api->server_free(server);
+	}
+	if (conf->proxy_ssl_certificate.count > 0 &&
+	    vault_try_keys(conf, TLS_ROLE_CLIENT, err) == -1)
+		warn_tls(out, err);
 }

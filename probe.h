@@ -1,5 +1,5 @@
 /*
- * --check's try of the provider: a login that nobody has.
+ * --check's tries: a login that nobody has, and the files of TLS.
  */
 #ifndef PROBE_H
 #define PROBE_H
@@ -14,5 +14,12 @@
  * 5 seconds at most.
  */
 void probe_provider(const struct config *conf, FILE *out);
+
+/*
+ * Loads certificates, keys and all that TLS with clients is made of, and the
+ * certificates and keys for backends, as a listener would, and prints a
+ * "# warning: ..." line where it would not do.
+ */
+void probe_tls(const struct config *conf, FILE *out);
 
 #endif

@@ -84,14 +84,17 @@ serve_as_keeper(const struct config *conf, enum peer_found found, int fd)
 	return keeper_pool_run(conf, fd);
 }
 
-/* --check: what is in effect, and what a try of the provider shows. */
+/* --check: what is in effect, and what a try of it shows. */
 static void
 check(const struct config *conf)
 {
 	config_print_check(conf, stdout);
 	(void)fflush(stdout);
-	if (conf->relay_at != CONFIG_RELAY_AT_GREETING)
-		probe_provider(conf, stdout);
+	if (conf->relay_at == CONFIG_RELAY_AT_GREETING)
+		return;
+	probe_tls(conf, stdout);
+	(void)fflush(stdout);
+	probe_provider(conf, stdout);
 }
 
 static int

@@ -23,24 +23,32 @@ failed(const struct session *s, const char *reason)
 	return -1;
 }
 
+struct tls_server *
+starttls_server(
+    const struct tls_api *api, const struct config *conf, char *err)
+{
+	const struct tls_settings settings = {
+	    .protocols = conf->ssl_protocols,
+	    .ciphers = conf->ssl_ciphers,
+	    .ecdh_curve = conf->ssl_ecdh_curve,
+	    .prefer_server_ciphers = conf->ssl_prefer_server_ciphers,
+	    .commands = conf->ssl_conf_command.word,
+	    .command_count = conf->ssl_conf_command.count,
+	    .dhparam = conf->ssl_dhparam,
+	    .names = conf->ssl_sni_directory[0] != '\0',
+	    .verify = conf->ssl_verify_client,
+	    .verify_depth = conf->ssl_verify_depth,
+	    .client_certificate = conf->ssl_client_certificate,
+	    .trusted_certificate = conf->ssl_trusted_certificate,
+	    .crl = conf->ssl_crl,
+	};
+
+	return api->server_new(&settings, err);
+}
+
 int
 starttls_preload(struct session *s)
 {
-	const struct tls_settings settings = {
-	    .protocols = s->conf->ssl_protocols,
-	    .ciphers = s->conf->ssl_ciphers,
-	    .ecdh_curve = s->conf->ssl_ecdh_curve,
-	    .prefer_server_ciphers = s->conf->ssl_prefer_server_ciphers,
-	    .commands = s->conf->ssl_conf_command.word,
-	    .command_count = s->conf->ssl_conf_command.count,
-	    .dhparam = s->conf->ssl_dhparam,
-	    .names = s->conf->ssl_sni_directory[0] != '\0',
-	    .verify = s->conf->ssl_verify_client,
-	    .verify_depth = s->conf->ssl_verify_depth,
-	    .client_certificate = s->conf->ssl_client_certificate,
-	    .trusted_certificate = s->conf->ssl_trusted_certificate,
-	    .crl = s->conf->ssl_crl,
-	};
 	char err[TLS_ERROR_SIZE] = "";
 
 	if (s->tls_server != NULL)
@@ -48,7 +56,7 @@ starttls_preload(struct session *s)
 	s->tls_api = tls_load(err);
 	if (s->tls_api == NULL)
 		return failed(s, err);
-	s->tls_server = s->tls_api->server_new(&settings, err);
+	s->tls_server = starttls_server(s->tls_api, s->conf, err);
 	return s->tls_server == NULL ? failed(s, err) : 0;
 }
 

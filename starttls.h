@@ -8,6 +8,13 @@
 #include "facts.h"
 
 /*
+ * What needs no certificate, as the directives have it. NULL with a line in
+ * `err` (TLS_ERROR_SIZE octets): one of them, or its file, is no good.
+ */
+struct tls_server *starttls_server(
+    const struct tls_api *api, const struct config *conf, char *err);
+
+/*
  * Loads OpenSSL and makes what needs no certificate. Called before the keeper
  * is forked where TLS is sure to come, so that both share one copy; else
  * starttls_prepare() does it. 0, or -1, logged.

@@ -46,6 +46,13 @@ void vault_init(struct vault *v, const struct config *conf);
 void vault_prepare(struct vault *v, bool many);
 
 /*
+ * Loads all keys of a role, as for many, and for a server the keys of session
+ * tickets, and lets go of them again. 0, or -1 with a line in `err`
+ * (TLS_ERROR_SIZE octets).
+ */
+int vault_try_keys(const struct config *conf, enum tls_role role, char *err);
+
+/*
  * Answers `question`, which is wiped. False when it is none: whoever sends
  * that is not a session of ours, and gets nothing more.
  */

@@ -173,3 +173,22 @@ vault_tickets(struct vault *v)
 	explicit_bzero(list, sizeof(list));
 	ticket_wipe(&keys);
 }
+
+int
+vault_try_keys(const struct config *conf, enum tls_role role, char *err)
+{
+	struct ticket_keys tickets;
+	struct vault v;
+	int r;
+
+	vault_init(&v, conf);
+	v.many = true;
+	r = vault_load_keys(&v, role, err);
+	if (r == 0 && role == TLS_ROLE_SERVER && conf->ssl_session_tickets) {
+		r = gather_tickets(&v, &tickets, err);
+		ticket_wipe(&tickets);
+	}
+	if (v.keys[role] != NULL)
+		v.tls->keys_free(v.keys[role]);
+	return r;
+}
