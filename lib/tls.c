@@ -21,10 +21,18 @@
 
 #define NAME_SIZE 256
 
+/*
+ * How much is read from the socket for one read() of data, or one step of a
+ * handshake. A record has 16 KB at most: so much without data is nothing but a
+ * flood of KeyUpdates, or of hellos for a renegotiation.
+ */
+#define FLOOD (1024 * 1024)
+
 struct tls {
 	SSL *ssl;
 	bool broken; /* OpenSSL must not be asked anything more */
 	bool starved; /* what is buffered is no whole record: read() waits */
+	size_t taken; /* from the socket, by the call that goes on */
 	struct tls_facts facts;
 	struct tls_client *client; /* what facts.client leads to */
 	char server_name[NAME_SIZE];
@@ -41,6 +49,25 @@ connection_free(struct tls *tls)
 	free(tls);
 }
 
+/*
+ * Comes before and behind each read of the socket. A peer that is faster than
+ * we are could hold OpenSSL in one call for ever, past every deadline.
+ */
+static long
+limit_flood(BIO *bio, int operation, const char *buf, size_t len, int argi,
+    long argl, int ret, size_t *processed)
+{
+	struct tls *tls = (struct tls *)BIO_get_callback_arg(bio);
+
+	(void)buf, (void)len, (void)argi, (void)argl;
+	if (operation == (BIO_CB_READ | BIO_CB_RETURN) && ret > 0)
+		tls->taken += *processed;
+	if (operation != BIO_CB_READ || tls->taken < FLOOD)
+		return ret;
+	errno = EPROTO;
+	return -1;
+}
+
 /* Takes `ssl` over, which may be NULL; it is freed on failure. */
 static struct tls *
 connection_new(SSL *ssl, int rfd, int wfd)
@@ -50,6 +77,8 @@ connection_new(SSL *ssl, int rfd, int wfd)
 	if (tls != NULL && ssl != NULL && SSL_set_rfd(ssl, rfd) == 1 &&
 	    SSL_set_wfd(ssl, wfd) == 1) {
 		tls->ssl = ssl;
+		BIO_set_callback_ex(SSL_get_rbio(ssl), limit_flood);
+		BIO_set_callback_arg(SSL_get_rbio(ssl), (char *)tls);
 		return tls;
 	}
 	ERR_clear_error();
@@ -82,6 +111,7 @@ prepare(struct tls *tls)
 {
 	ERR_clear_error();
 	errno = 0;
+	tls->taken = 0;
 	tls->error[0] = '\0';
 }
 
@@ -123,8 +153,9 @@ outcome(struct tls *tls, int result)
 	case SSL_ERROR_SYSCALL:
 		if (cause == 0)
 			return TLS_END;
-		(void)snprintf(
-		    tls->error, sizeof(tls->error), "%s", strerror(cause));
+		(void)snprintf(tls->error, sizeof(tls->error), "%s",
+		    cause == EPROTO ? "a flood of records without data"
+				    : strerror(cause));
 		return broken(tls);
 	default:
 		if (tls_client_explain(

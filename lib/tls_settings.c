@@ -182,13 +182,24 @@ set_ciphers(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 	return 0;
 }
 
+/*
+ * OpenSSL's own but for TLS 1.3's groups of finite fields: with the largest, a
+ * client that computes nothing itself has a server work for 17 ms, where X25519
+ * takes a tenth of one. A backend's handshake is ours to begin.
+ */
+static const char *const auto_curves[] = {
+    [TLS_ROLE_SERVER] = "X25519:P-256:X448:P-384:P-521",
+    [TLS_ROLE_CLIENT] = NULL,
+};
+
 static int
 set_curves(SSL_CTX *ctx, const struct tls_settings *settings, char *err)
 {
 	const char *curves = settings->ecdh_curve;
 
-	if (!is_set(curves) || strcmp(curves, "auto") == 0 ||
-	    SSL_CTX_set1_curves_list(ctx, curves) == 1)
+	if (!is_set(curves) || strcmp(curves, "auto") == 0)
+		curves = auto_curves[settings->role];
+	if (curves == NULL || SSL_CTX_set1_curves_list(ctx, curves) == 1)
 		return 0;
 	ERR_clear_error();
 	(void)snprintf(err, TLS_ERROR_SIZE,
