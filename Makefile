@@ -28,7 +28,7 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text lib/ticket lib/crc32c : lib/module lib/systemd : \
+LAYERS = lib/clock lib/text lib/crc32c lib/runtime : lib/ticket lib/module lib/systemd : \
 	lib/message lib/log lib/tls lib/scram : lib/conn lib/dns lib/sandbox \
 	lib/passwd lib/listen_spec lib/network lib/source lib/proxy_header \
 	lib/spawn : config : \
@@ -69,6 +69,7 @@ MAIN = \
 	lib/network \
 	lib/proxy_header \
 	lib/proxy_header_write \
+	lib/runtime \
 	lib/sandbox \
 	lib/source \
 	lib/text \
@@ -203,7 +204,7 @@ UNIT = \
 	tls-client \
 	upstream
 t-text        = lib/text
-t-ticket      = lib/ticket
+t-ticket      = lib/ticket lib/runtime
 t-message     = lib/message lib/text
 t-log         = lib/log
 t-conn        = lib/conn
@@ -214,7 +215,7 @@ t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-scram       = lib/scram lib/text -lcrypto
 t-sasl-scram  = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper vault vault_tls lib/ticket vault_exchange vault_salt lib/sandbox lib/message lib/text lib/tls_load
+t-keeper      = keeper vault vault_tls lib/ticket lib/runtime vault_exchange vault_salt lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-dovecot     = $(auth-dovecot_SRC) $(auth-dovecot_LIBS)

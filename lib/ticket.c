@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/runtime.h"
+
 #include "lib/ticket.h"
 
 /* Our own file: this, then for each key its time (8, big endian) and itself. */
@@ -118,16 +120,6 @@ ticket_rotate(struct ticket_keys *keys, int64_t lifetime, int64_t now)
 }
 
 /* --- the shared file ----------------------------------------------------- */
-
-static bool
-is_ours_alone(int directory)
-{
-	struct stat st;
-
-	return fstat(directory, &st) == 0 &&
-	    (st.st_uid == geteuid() || st.st_uid == 0) &&
-	    (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-}
 
 static void
 put_time(unsigned char *p, int64_t t)
@@ -262,16 +254,14 @@ ticket_share(const char *directory, int64_t lifetime, struct ticket_keys *keys,
     char *err)
 {
 	static const char name[] = "ticket.keys";
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = runtime_open(directory);
 	int r = 0;
 
 	memset(keys, 0, sizeof(*keys));
 	if (fd == -1)
-		return fail(err, directory, strerror(errno));
-	if (!is_ours_alone(fd)) {
-		(void)close(fd);
-		return fail(err, directory, "others may write there");
-	}
+		return fail(err, directory, errno == EPERM
+			? "others may write there"
+			: strerror(errno));
 	load(fd, name, keys);
 	if ((keys->count == 0 ||
 		is_older(&keys->key[0], lifetime, time(NULL))) &&
