@@ -28,11 +28,12 @@ ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
 
 # The layers, lowest first; tests/layers reads this: a file may include headers
 # of layers to its left only. A colon ends a layer.
-LAYERS = lib/clock lib/text lib/crc32c lib/runtime : lib/ticket lib/module lib/systemd : \
+LAYERS = lib/clock lib/text lib/crc32c lib/runtime lib/siphash : \
+	lib/ticket lib/module lib/systemd : \
 	lib/message lib/log lib/tls lib/scram : lib/conn lib/dns lib/sandbox \
 	lib/passwd lib/listen_spec lib/network lib/source lib/proxy_header \
 	lib/spawn : config : \
-	sasl auth : auth/provider : facts counters keyring : \
+	sasl auth : auth/provider : facts counters keyring penalty : \
 	auth/http : auth/file auth/oauth2 auth/dovecot auth/checkpassword auth/pam \
 	peer greeting starttls smtp backend relay upstream \
 	proxy : handover vault : keeper : probe session : \
@@ -71,6 +72,7 @@ MAIN = \
 	lib/proxy_header_write \
 	lib/runtime \
 	lib/sandbox \
+	lib/siphash \
 	lib/source \
 	lib/text \
 	lib/ticket \
@@ -82,6 +84,8 @@ MAIN = \
 	notify \
 	peer \
 	peer_proxy \
+	penalty \
+	penalty_file \
 	probe \
 	proxy \
 	relay \
@@ -91,6 +95,7 @@ MAIN = \
 	smtp \
 	smtp-frontd \
 	smtp_auth \
+	smtp_delay \
 	smtp_external \
 	smtp_offer \
 	smtp_reply \
@@ -100,6 +105,7 @@ MAIN = \
 	upstream_header \
 	vault \
 	vault_exchange \
+	vault_penalty \
 	vault_salt \
 	vault_tls
 # A module: what it is made of, and the libraries that it alone brings.
@@ -190,6 +196,7 @@ UNIT = \
 	oauth2 \
 	passwd \
 	peer \
+	penalty \
 	proxy \
 	proxy-header \
 	relay \
@@ -215,7 +222,10 @@ t-sasl-secret = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-scram       = lib/scram lib/text -lcrypto
 t-sasl-scram  = $(sasl-secret_SRC) $(sasl-secret_LIBS)
 t-auth        = auth lib/message lib/text
-t-keeper      = keeper vault vault_tls lib/ticket lib/runtime vault_exchange vault_salt lib/sandbox lib/message lib/text lib/tls_load
+penalty_OBJ   = penalty penalty_file lib/runtime lib/siphash lib/source
+t-penalty     = $(penalty_OBJ)
+t-keeper      = keeper vault vault_tls lib/ticket vault_exchange vault_salt \
+	vault_penalty $(penalty_OBJ) lib/network lib/sandbox lib/message lib/text lib/tls_load
 t-passwd      = $(auth-file_SRC) $(auth-file_LIBS)
 t-auth-http   = $(auth-http_SRC) $(auth-http_LIBS)
 t-dovecot     = $(auth-dovecot_SRC) $(auth-dovecot_LIBS)

@@ -131,6 +131,8 @@ struct config {
 	struct config_list auth_http_header; /* "Name: value" each */
 	bool auth_http_pass_client_cert;
 	int64_t auth_timeout; /* ms */
+	bool auth_penalty;
+	struct config_list auth_penalty_exempt; /* networks */
 	enum config_checkpassword_cram checkpassword_cram;
 	const char *oauth2_client_file; /* "" for none */
 	const char *oauth2_user_claim;

@@ -300,6 +300,13 @@ const struct directive config_table_rows[] = {
 	&config_types_time, FIELD(auth_timeout), .fallback = "60s", TIMEOUT},
     {"auth_http_timeout", credentials, "TIME", "nginx's name for auth_timeout",
 	&config_types_time, FIELD(auth_timeout), TIMEOUT},
+    {"auth_penalty", credentials, "on|off",
+	"answer failed logins later, the more of them a source has had",
+	&config_types_word, FIELD(auth_penalty), .fallback = "on", SWITCH},
+    {"auth_penalty_exempt", credentials, "NETWORK...",
+	"whose failed logins are answered at once", &config_types_list,
+	FIELD(auth_penalty_exempt), .fallback = "127.0.0.0/8 ::1",
+	.clean = config_clean_network},
     {"checkpassword_cram", credentials, "ORDER",
 	"with CRAM-MD5, what follows the user's name on descriptor 3:\n"
 	"challenge_response or response_challenge",
@@ -422,7 +429,8 @@ const struct directive config_table_rows[] = {
 	"how long sessions may go on after SIGTERM", &config_types_time,
 	FIELD(shutdown_timeout), .fallback = "30s", TIMEOUT},
     {"runtime_directory", listener, "PATH",
-	"where processes without a listener share keys of session tickets",
+	"where processes without a listener share keys of session tickets\n"
+	"and failed logins",
 	&config_types_directory, FIELD(runtime_directory),
 	.fallback = "($RUNTIME_DIRECTORY)", .clean = config_clean_path},
     {"status_file", listener, "PATH", "what --status reads",

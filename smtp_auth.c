@@ -4,7 +4,6 @@
  * sasl.c's and the keeper's, the judgement is the keeper's; which of them are
  * there to be had is smtp_offer.c's.
  */
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -17,14 +16,12 @@
 #include "lib/text.h"
 #include "sasl.h"
 #include "sasl_token.h"
+#include "smtp_delay.h"
 #include "smtp_external.h"
 #include "smtp_offer.h"
 #include "smtp_reply.h"
 
 #include "smtp_auth.h"
-
-/* The longest wait before an answer that a provider may ask for. */
-#define DELAY_MAX 60000
 
 bool
 smtp_needs_tls(const struct session *s)
@@ -33,27 +30,6 @@ smtp_needs_tls(const struct session *s)
 }
 
 /* --- the verdict --------------------------------------------------------- */
-
-/*
- * Waits before a refusal as the provider asks. False when the client has said
- * its last meanwhile: it gets no answer then, or all guesses could be sent at
- * once with the end behind them, and none would cost its time.
- */
-static bool
-wait_delay(struct session *s, uint64_t ms)
-{
-	struct pollfd pfd = {.fd = s->client.rfd, .events = POLLRDHUP};
-	int64_t until = clock_in((int64_t)ms);
-
-	if (ms == 0)
-		return true;
-	if (conn_flush(&s->client) != CONN_OK)
-		return false;
-	while (clock_left(until) > 0)
-		if (poll(&pfd, 1, clock_left(until)) > 0)
-			return false;
-	return true;
-}
 
 /*
  * A refusal that the provider made: its own words when it has a code for them,
@@ -76,8 +52,7 @@ say_refusal(struct session *s, enum smtp_reply reply)
 static enum smtp_event
 refuse_verdict(struct session *s, enum smtp_reply reply)
 {
-	if (!wait_delay(
-		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+	if (!smtp_delay(s))
 		return smtp_over(s, "left");
 	return say_refusal(s, reply);
 }
@@ -381,8 +356,7 @@ deny(struct session *s, const struct sasl *sasl, struct response *r)
 
 	if (m->refusal == NULL || smtp_offer_is_carried(s, m))
 		return refuse_verdict(s, reply);
-	if (!wait_delay(
-		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+	if (!smtp_delay(s))
 		return smtp_over(s, "left");
 	sasl_token_refusal(m, s->conf->oauth2_scope, why, sizeof(why));
 	outcome = ask_client(s, why, strlen(why), r);
@@ -505,6 +479,19 @@ check_auth(struct session *s, char *arg,
 	return SMTP_REPLIES;
 }
 
+/*
+ * Who tries AUTH where it is not offered has not asked what is: that is what
+ * programs do that guess, and it is counted as a guess.
+ */
+static enum smtp_event
+refuse_misplaced(struct session *s, enum smtp_reply refusal)
+{
+	if ((refusal == REPLY_AUTH_UNKNOWN || refusal == REPLY_AUTH_NEEDS_TLS) &&
+	    !smtp_delay_misplaced(s))
+		return smtp_over(s, "left");
+	return smtp_refuse(s, refusal);
+}
+
 enum smtp_event
 smtp_auth(struct session *s, char *arg)
 {
@@ -517,7 +504,7 @@ smtp_auth(struct session *s, char *arg)
 	if (refusal != SMTP_REPLIES) {
 		/* There may have been a password in it all the same. */
 		explicit_bzero(arg, len);
-		return smtp_refuse(s, refusal);
+		return refuse_misplaced(s, refusal);
 	}
 	if (s->auth_attempts >= s->conf->max_auth_attempts)
 		return smtp_end(s, REPLY_TOO_MANY_ATTEMPTS, "attempts");
@@ -545,8 +532,7 @@ refuse_mail(struct session *s, enum outcome outcome)
 {
 	if (outcome != OUTCOME_DENIED)
 		return smtp_refuse(s, REPLY_AUTH_UNAVAILABLE);
-	if (!wait_delay(
-		s, message_get_number(&s->verdict, M_DELAY, DELAY_MAX, 0)))
+	if (!smtp_delay(s))
 		return smtp_over(s, "left");
 	if ((s->conf->smtp_auth & CONFIG_AUTH_NONE) == 0)
 		return smtp_refuse(s, REPLY_AUTH_FIRST);

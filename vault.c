@@ -116,6 +116,7 @@ vault_put_result(struct vault *v, enum auth_result result, const char *user)
 	message_put(v->answer, M_RESULT, result_words[result]);
 	if (message_get(v->answer, M_USER) == NULL)
 		message_put(v->answer, M_USER, user);
+	vault_penalty(v, result);
 }
 
 /* With proxy_smtp_auth the backend is shown the client's own password. */
@@ -148,7 +149,8 @@ vault_may_judge(struct vault *v, const char *method)
 {
 	if (strcmp(method, "none") == 0)
 		return vault_take_one(&v->asker->envelopes, ENVELOPES_MAX);
-	return vault_take_one(&v->asker->judged, v->conf->max_auth_attempts);
+	return vault_penalty_is_over(v) &&
+	    vault_take_one(&v->asker->judged, v->conf->max_auth_attempts);
 }
 
 static const struct {
@@ -256,6 +258,7 @@ static void (*const answers[MESSAGE_TYPES])(struct vault *v) = {
     [ASK_CERTIFICATES] = vault_certificates,
     [ASK_SIGNATURE] = vault_signature,
     [ASK_TICKETS] = vault_tickets,
+    [ASK_PENALTY] = vault_penalty_count,
 };
 
 void

@@ -10,6 +10,7 @@
 #include "auth/provider.h"
 #include "config.h"
 #include "lib/message.h"
+#include "lib/source.h"
 #include "lib/tls.h"
 
 struct vault_exchange;
@@ -19,6 +20,11 @@ struct asker {
 	struct vault_exchange *exchange; /* NULL: none goes on */
 	unsigned judged, envelopes;
 	unsigned signatures[2]; /* of enum tls_role */
+	/* of its client, as it was told first: vault_penalty.c */
+	bool placed;
+	struct source source; /* bytes[0] 0: its failures do not count */
+	unsigned misplaced;   /* AUTH where it is not offered */
+	int64_t wait; /* no credentials are judged before (lib/clock.h) */
 };
 
 /* One worker's: a provider answers one question at a time. */

@@ -44,6 +44,21 @@ void vault_exchange_step(struct vault *v);
 void vault_exchange_end(struct vault *v, struct asker *asker);
 
 /*
+ * vault_penalty.c: with the result of a judgement, once it is in the answer: a
+ * failure counts and gets its delay, a success clears what the source has done.
+ */
+void vault_penalty(struct vault *v, enum auth_result result);
+
+/*
+ * Whether the delay of the asker's last failure has passed: a session that was
+ * taken over may not have slept.
+ */
+bool vault_penalty_is_over(const struct vault *v);
+
+/* The answer to ASK_PENALTY. */
+void vault_penalty_count(struct vault *v);
+
+/*
  * vault_salt.c: what false salts are made with, read at the first call; NULL
  * with a line in `err` (AUTH_ERROR_SIZE octets).
  */

@@ -33,6 +33,7 @@ enum message_type {
 	/* ROLE, SERVER_NAME, KEY, SCHEME, DATA: -> ANSWER_SIGNATURE */
 	ASK_SIGNATURE,
 	ASK_TICKETS,	    /* keys of session tickets: -> ANSWER_TICKETS */
+	ASK_PENALTY, /* AUTH where it is not offered: -> ANSWER_PENALTY */
 	/* answers of a keeper */
 	ANSWER_MECHANISMS,
 	ANSWER_VERDICT,
@@ -40,6 +41,7 @@ enum message_type {
 	ANSWER_CERTIFICATES,
 	ANSWER_SIGNATURE,
 	ANSWER_TICKETS,
+	ANSWER_PENALTY, /* it is counted; DELAY where the client must wait */
 	ANSWER_FAILURE, /* the keeper could not: REASON says why */
 	MESSAGE_TYPES
 };
