@@ -452,12 +452,23 @@ warn_backends(FILE *out, const struct config *conf)
 			  "for a backend on another host");
 }
 
+static bool
+is_everybody(const struct config_list *networks)
+{
+	struct network network;
+	size_t i;
+
+	for (i = 0; i < networks->count; i++)
+		if (network_parse(networks->word[i], &network) == 0 &&
+		    network.family != AF_UNIX && network.bits == 0)
+			return true;
+	return false;
+}
+
 static void
 warn_proxies(FILE *out, const struct config *conf)
 {
 	const struct config_list *proxies = &conf->set_real_ip_from;
-	struct network network;
-	size_t i;
 
 	if (expects_header(conf) && proxies->count == 0)
 		warn(out,
@@ -467,12 +478,22 @@ warn_proxies(FILE *out, const struct config *conf)
 		warn(out,
 		    "set_real_ip_from: has no effect without proxy_protocol of "
 		    "socket or listen");
-	for (i = 0; i < proxies->count; i++)
-		if (network_parse(proxies->word[i], &network) == 0 &&
-		    network.family != AF_UNIX && network.bits == 0)
-			warn(out,
-			    "set_real_ip_from: whoever connects may say that "
-			    "he is somebody else");
+	if (is_everybody(proxies))
+		warn(out, "set_real_ip_from: whoever connects may say that "
+			  "he is somebody else");
+}
+
+static void
+warn_guessing(FILE *out, const struct config *conf)
+{
+	if (conf->auth_provider[0] == '\0')
+		return;
+	if (!conf->auth_penalty)
+		warn(out, "auth_penalty: passwords can be guessed as fast as "
+			  "clients can connect");
+	else if (is_everybody(&conf->auth_penalty_exempt))
+		warn(out, "auth_penalty_exempt: whoever connects may guess "
+			  "passwords without delay");
 }
 
 void
@@ -491,6 +512,7 @@ config_check_warn(const struct config *conf, FILE *out)
 		    "open relay");
 	warn_client_certificates(out, conf);
 	warn_proxies(out, conf);
+	warn_guessing(out, conf);
 	warn_files(out, conf);
 	warn_provider(out, conf->auth_provider);
 }

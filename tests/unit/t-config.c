@@ -970,6 +970,26 @@ test_warnings_of_proxies(void **state)
 	assert_int_equal(conf.socket, CONFIG_SOCKET_SSL | CONFIG_SOCKET_PROXY);
 }
 
+static void
+test_warnings_of_guessing(void **state)
+{
+	(void)state;
+	good("--auth-provider=file:/x", NULL);
+	assert_true(conf.auth_penalty);
+	assert_int_equal(conf.auth_penalty_exempt.count, 2);
+	assert_false(warns("auth_penalty"));
+	good("--auth-provider=file:/x", "--auth-penalty=off", NULL);
+	assert_true(warns("auth_penalty: passwords can be guessed"));
+	good("--auth-provider=file:/x", "--auth-penalty-exempt=192.0.2.0/24",
+	    "--auth-penalty-exempt=::/0", NULL);
+	assert_true(warns("auth_penalty_exempt: whoever"));
+	good("--smtp-auth=none", "--auth-provider=", "--auth-penalty=off",
+	    NULL);
+	assert_false(warns("auth_penalty"));
+	bad(CONFIG_USAGE, "must be an address, a network",
+	    "--auth-penalty-exempt=192.0.2.1/24", NULL);
+}
+
 /* Its penalties are no failures. */
 static void
 test_warning_of_haste(void **state)
@@ -1152,6 +1172,7 @@ main(void)
 	    cmocka_unit_test_setup(test_warnings_of_proxies, setup),
 	    cmocka_unit_test_setup(test_warning_of_far_providers, setup),
 	    cmocka_unit_test_setup(test_warning_of_haste, setup),
+	    cmocka_unit_test_setup(test_warnings_of_guessing, setup),
 	    cmocka_unit_test_setup(test_help, setup),
 	    cmocka_unit_test_setup(test_names, setup),
 	};
