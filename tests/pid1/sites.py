@@ -54,14 +54,15 @@ class Site:
 
     # its clients
 
-    def connect(self, source='127.0.0.1'):
-        """A connection, in TLS where that begins at once."""
+    def connect(self, source='127.0.0.1', **tls):
+        """A connection, in TLS (start_tls's arguments) where that begins at
+        once."""
         host = '::1' if ':' in source else '127.0.0.1'
         client = harness.Client(socket.create_connection(
             (host, self.port), harness.DEADLINE, (source, 0)))
         self.opened.append(client)
         if self.name == 'submissions':
-            client.start_tls()
+            client.start_tls(**tls)
         return client
 
     def greeted(self, source='127.0.0.1', starttls=True):

@@ -126,6 +126,32 @@ def test_early_talker(site):
     assert site.event('close', client='192.0.2.7')['SMTP_CAUSE'] == 'early'
 
 
+# --- session tickets --------------------------------------------------------
+
+@each_of_submission
+def test_a_tls_session_goes_on_in_another_instance(site):
+    """Their keepers share a directory that outlives them."""
+    context, kept = harness.client_context(), None
+    for expected in (False, True, True):
+        tls = {'context': context, 'session': kept,
+               'server_hostname': harness.NAME}
+        client = site.connect(**tls)
+        client.greeting()
+        if site.name == 'submission':
+            client.ask('STARTTLS', '220 ')
+            client.start_tls(**tls)
+        client.hello()
+        assert client.tls.session_reused is expected
+        kept = client.tls.session
+        client.ask('QUIT', '221 ')
+        client.expect_end()
+        client.close()
+        site.await_quiet()
+    found = os.stat(f'{site.machine.root}/run/smtp-frontd-tickets')
+    assert found.st_mode & 0o777 == 0o700
+    assert found.st_uid == site.machine.uid
+
+
 # --- many at a time ---------------------------------------------------------
 
 def knock(site, source, times):

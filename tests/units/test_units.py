@@ -184,12 +184,28 @@ def test_template_is_lean(installed, name):
         assert not re.match(
             r'LoadCredential|SetCredential|DynamicUser|Protect|Private|Mount|'
             r'BindPaths|BindReadOnlyPaths|ReadOnlyPaths|ReadWritePaths|'
-            r'InaccessiblePaths|TemporaryFileSystem|Root|.*Directory$', key)
+            r'InaccessiblePaths|TemporaryFileSystem|Root|'
+            # A runtime directory without these is no mount.
+            r'(State|Cache|Logs|Configuration)Directory$', key)
     calls = settings['SystemCallFilter'].split()
     assert not any(call.startswith(('@', '~')) for call in calls)
-    assert len(calls) == len(set(calls)) <= 70
+    assert len(calls) == len(set(calls)) <= 74
     assert {'landlock_create_ruleset', 'landlock_add_rule',
             'landlock_restrict_self'} <= set(calls)
+
+
+@pytest.mark.parametrize('name', [f'{name}@' for name in NAMES] + ['keeper'])
+def test_session_tickets_have_a_directory(installed, name):
+    """Of all sessions and their keeper, and it outlives each of them. The
+    listener's is its own."""
+    settings = unit(installed, f'smtp-frontd-{name}.service')['Service']
+    assert settings['RuntimeDirectory'] == 'smtp-frontd-tickets'
+    assert settings['RuntimeDirectoryMode'] == '0700'
+    assert settings['RuntimeDirectoryPreserve'] == 'yes'
+    assert {'flock', 'unlinkat', 'renameat', 'renameat2'} <= set(
+        settings['SystemCallFilter'].split())
+    listener = unit(installed, 'smtp-frontd.service')['Service']
+    assert listener['RuntimeDirectory'] != settings['RuntimeDirectory']
 
 
 def test_templates_differ_in_names_only(installed):
