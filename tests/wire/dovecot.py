@@ -148,9 +148,17 @@ class Dovecot:
     def hang(self):
         os.kill(self.auth_process(), signal.SIGSTOP)
 
+    def remove(self):
+        try:
+            shutil.rmtree(self.folder)
+        except OSError:
+            pass
+        return not os.path.exists(self.folder)
+
     def stop(self):
         self.halt()
-        shutil.rmtree(self.folder)
+        # A process that was just being made may write there once more.
+        until(self.remove, "Dovecot's folder to be gone")
 
     def said(self, what):
         """Its debug lines behind these words: 'client in: ', with which it
