@@ -110,14 +110,14 @@ warn_tls(FILE *out, const char *reason)
 void
 probe_tls(const struct config *conf, FILE *out)
 {
+	struct tls_server *server = NULL;
 	const struct tls_api *api;
-	struct tls_server *server;
 	char err[TLS_ERROR_SIZE] = "";
 
 	if (conf->ssl_certificate.count > 0) {
 		api = tls_load(err);
-		server = api != NULL ? starttls_server(api, conf, err) : NULL;
-		if (server == NULL ||
+		if (api == NULL ||
+		    starttls_server(api, conf, &server, err) == -1 ||
 		    vault_try_keys(conf, TLS_ROLE_SERVER, err) == -1)
 			warn_tls(out, err);
 		if (server != NULL)

@@ -23,9 +23,9 @@ failed(const struct session *s, const char *reason)
 	return -1;
 }
 
-struct tls_server *
-starttls_server(
-    const struct tls_api *api, const struct config *conf, char *err)
+int
+starttls_server(const struct tls_api *api, const struct config *conf,
+    struct tls_server **server, char *err)
 {
 	const struct tls_settings settings = {
 	    .protocols = conf->ssl_protocols,
@@ -43,7 +43,8 @@ starttls_server(
 	    .crl = conf->ssl_crl,
 	};
 
-	return api->server_new(&settings, err);
+	*server = api->server_new(&settings, err);
+	return *server != NULL ? 0 : -1;
 }
 
 int
@@ -56,8 +57,9 @@ starttls_preload(struct session *s)
 	s->tls_api = tls_load(err);
 	if (s->tls_api == NULL)
 		return failed(s, err);
-	s->tls_server = starttls_server(s->tls_api, s->conf, err);
-	return s->tls_server == NULL ? failed(s, err) : 0;
+	return starttls_server(s->tls_api, s->conf, &s->tls_server, err) == -1
+	    ? failed(s, err)
+	    : 0;
 }
 
 int

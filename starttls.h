@@ -8,11 +8,12 @@
 #include "facts.h"
 
 /*
- * What needs no certificate, as the directives have it. NULL with a line in
- * `err` (TLS_ERROR_SIZE octets): one of them, or its file, is no good.
+ * Makes what needs no certificate, as the directives have it. 0, or -1 with
+ * NULL and a line in `err` (TLS_ERROR_SIZE octets): one of them, or its file,
+ * is no good.
  */
-struct tls_server *starttls_server(
-    const struct tls_api *api, const struct config *conf, char *err);
+int starttls_server(const struct tls_api *api, const struct config *conf,
+    struct tls_server **server, char *err);
 
 /*
  * Loads OpenSSL and makes what needs no certificate. Called before the keeper
