@@ -172,6 +172,32 @@ def test_commands_that_openssl_does_not_take(front, certificates, command):
         f'ssl_conf_command: OpenSSL does not take "{command}"')
 
 
+def ktls_sessions():
+    """Ends of connections whose encryption the kernel has taken over, ever;
+    None where it has no such module."""
+    try:
+        with open('/proc/net/tls_stat') as f:
+            counts = dict(line.split() for line in f)
+    except FileNotFoundError:
+        return None
+    return int(counts['TlsTxSw']) + int(counts['TlsTxDevice'])
+
+
+def test_kernel_tls(secure, record_property):
+    """It is used where the kernel has it, and missed by nobody elsewhere."""
+    before = ktls_sessions()
+    s = secure(version(V12, ciphers='ECDHE-ECDSA-AES128-GCM-SHA256'),
+               ssl_conf_command='Options KTLS')
+    s.client.ask('NOOP', '250 ')
+    after = ktls_sessions()
+    s.quit()
+    if before is None:
+        record_property('kernel TLS', 'this kernel has no module tls')
+        assert after is None
+    else:
+        assert after > before
+
+
 @pytest.mark.parametrize('order', [('rsa', 'ec'), ('ec', 'rsa')])
 @pytest.mark.parametrize('kind', ['RSA', 'ECDSA'])
 def test_both_kinds_of_certificate_are_served(secure, certificates, order,
