@@ -1063,17 +1063,17 @@ def test_another_users_connection_is_refused(keeper_service, tmp_path):
         's.connect(sys.argv[1])\n'
         'try:\n'
         '    s.send(bytes([1]))\n'
-        '    print(s.recv(100))\n'
+        '    print(s.recv(100).hex())\n'
         'except (BrokenPipeError, ConnectionResetError):\n'
-        '    print(bytes())\n')
+        '    print()\n')
 
     def ask(*prefix):
         return subprocess.run(
             [*prefix, '/usr/bin/python3', '-c', code, path],
             capture_output=True, timeout=DEADLINE).stdout
-    assert ask('setpriv', '--reuid', str(NOBODY), '--clear-groups') == b"b''\n"
+    assert ask('setpriv', '--reuid', str(NOBODY), '--clear-groups') == b"\n"
     assert ask('setpriv', '--reuid', '0').startswith(
-        b"b'\\x%02x" % ANSWER_MECHANISMS)
+        b'%02x' % ANSWER_MECHANISMS)
     k.stop()
 
 
