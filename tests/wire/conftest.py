@@ -1,6 +1,7 @@
 """Fixtures: `front` starts the program, the others what stands around it."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -17,6 +18,11 @@ bob:{PLAIN}builder
 
 
 def pytest_configure(config):
+    # A shell ignores these for what it runs behind its back, and that is
+    # inherited by all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in signal.SIGQUIT, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)
     if not os.access(harness.PROGRAM, os.X_OK):
         raise pytest.UsageError(
             f'{harness.PROGRAM} is not there: run make first, or set '
