@@ -209,6 +209,7 @@ UNIT = \
 	ticket \
 	tls \
 	tls-client \
+	tls-names \
 	upstream
 t-text        = lib/text
 t-ticket      = lib/ticket lib/runtime
@@ -232,6 +233,7 @@ t-dovecot     = $(auth-dovecot_SRC) $(auth-dovecot_LIBS)
 t-oauth2      = auth/oauth2_answer auth/oauth2_cache lib/text -ljansson -lcrypto
 t-tls         = $(tls_SRC) $(tls_LIBS)
 t-tls-client  = $(tls_SRC) $(tls_LIBS)
+t-tls-names   = $(tls_SRC) $(tls_LIBS)
 t-backend-tls = backend_tls keyring auth lib/conn lib/dns lib/dns_tlsa lib/message lib/module lib/text lib/tls_load -lcares
 t-peer        = peer lib/text
 t-relay       = relay lib/message lib/sandbox lib/text

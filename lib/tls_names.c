@@ -161,7 +161,11 @@ add(struct tls_names *names, const char *name, const struct layout *layout,
 		no_memory(err);
 		return -1;
 	}
-	return load_pair(names, name, layout, &site->pair, err);
+	if (load_pair(names, name, layout, &site->pair, err) == 0)
+		return 0;
+	/* Nothing of it is used, and so it is known to be no good. */
+	tls_pair_free(&site->pair);
+	return -1;
 }
 
 /* --- all of them --------------------------------------------------------- */
