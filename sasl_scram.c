@@ -192,10 +192,11 @@ take_first(struct scram *s, const char *response)
 
 /*
  * A salt for whoever has none stored: always the same for one name, and to be
- * foreseen by nobody, so that the unknown look like the known.
+ * foreseen by nobody, so that the unknown look like the known. It is made for
+ * the known as well, and not used, so that they take as long.
  */
 static int
-make_salt(struct scram *s)
+make_salt(struct scram *s, bool use)
 {
 	static const char label[] = "smtp-frontd SCRAM salt";
 	char text[sizeof(label) + 16 + SASL_SECRET_USER_SIZE];
@@ -206,6 +207,8 @@ make_salt(struct scram *s)
 	if (HMAC(EVP_sha256(), s->x.salt_key.data, (int)s->x.salt_key.len,
 		(const unsigned char *)text, strlen(text), mac, NULL) == NULL)
 		return -1;
+	if (!use)
+		return 0;
 	s->keys.salt_len = FALSE_SALT_SIZE;
 	memcpy(s->keys.salt, mac, FALSE_SALT_SIZE);
 	return 0;
@@ -222,7 +225,7 @@ make_keys(struct scram *s, const char *secret)
 	if (sasl_prep(secret, prepared, sizeof(prepared)) == -1)
 		s->known = false;
 	s->keys.iterations = SCRAM_ITERATIONS_MIN;
-	r = make_salt(s);
+	r = make_salt(s, true);
 	if (r == 0)
 		r = scram_derive(hash_of(s), prepared, &s->keys);
 	explicit_bzero(prepared, sizeof(prepared));
@@ -242,7 +245,7 @@ take_keys(struct scram *s, const struct sasl_stored *stored)
 		s->known = false;
 		return make_keys(s, "nobody's");
 	}
-	return s->known ? 0 : make_salt(s);
+	return make_salt(s, !s->known);
 }
 
 static enum sasl_secret_result
