@@ -75,30 +75,6 @@ connect_unix(const char *path, int64_t deadline, char *err)
 	    (const struct sockaddr *)&un, sizeof(un), deadline, err);
 }
 
-/* Splits host:port or [v6]:port. */
-static int
-split(const char *where, char *host, size_t size, uint16_t *port)
-{
-	const char *colon = strrchr(where, ':');
-	uint64_t number;
-	size_t len;
-
-	if (colon == NULL || text_number(colon + 1, 65535, &number) == -1 ||
-	    number == 0)
-		return -1;
-	len = (size_t)(colon - where);
-	if (len > 2 && where[0] == '[' && colon[-1] == ']') {
-		where++;
-		len -= 2;
-	}
-	if (len == 0 || len >= size)
-		return -1;
-	memcpy(host, where, len);
-	host[len] = '\0';
-	*port = (uint16_t)number;
-	return 0;
-}
-
 static bool
 is_loopback(const struct sockaddr_storage *addr)
 {
@@ -144,7 +120,7 @@ backend_connect(const struct config *conf, const char *where,
 		place->is_local = true;
 		return connect_unix(where + 5, deadline, err);
 	}
-	if (split(where, place->host, sizeof(place->host), &place->port) == -1)
+	if (text_endpoint(where, place->host, sizeof(place->host), &place->port) == -1)
 		return fail(err, "address is not host:port", 0);
 	return connect_host(conf, place, deadline, err);
 }

@@ -314,30 +314,6 @@ connect_unix(const char *path, int64_t deadline, char *err)
 	    (const struct sockaddr *)&un, sizeof(un), deadline, err);
 }
 
-/* Splits host:port or [v6]:port. */
-static int
-split(const char *where, char *host, size_t size, uint16_t *port)
-{
-	const char *colon = strrchr(where, ':');
-	uint64_t number;
-	size_t len;
-
-	if (colon == NULL ||
-	    text_number(colon + 1, UINT16_MAX, &number) == -1 || number == 0)
-		return -1;
-	len = (size_t)(colon - where);
-	if (len > 2 && where[0] == '[' && colon[-1] == ']') {
-		where++;
-		len -= 2;
-	}
-	if (len == 0 || len >= size)
-		return -1;
-	memcpy(host, where, len);
-	host[len] = '\0';
-	*port = (uint16_t)number;
-	return 0;
-}
-
 /* The addresses in turn, each with its share of the time. */
 static int
 connect_host(
@@ -349,7 +325,7 @@ connect_host(
 	uint16_t port;
 	int i, n, fd = -1;
 
-	if (split(where, host, sizeof(host), &port) == -1)
+	if (text_endpoint(where, host, sizeof(host), &port) == -1)
 		return fail(err, "its address is not host:port");
 	dns = dns_new(resolver, deadline);
 	if (dns == NULL)

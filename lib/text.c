@@ -414,3 +414,26 @@ text_same_secret(const void *a, const void *b, size_t n)
 		differ |= (unsigned char)(x[i] ^ y[i]);
 	return differ == 0;
 }
+
+int
+text_endpoint(const char *where, char *host, size_t size, uint16_t *port)
+{
+	const char *colon = strrchr(where, ':');
+	uint64_t number;
+	size_t len;
+
+	if (colon == NULL ||
+	    text_number(colon + 1, UINT16_MAX, &number) == -1 || number == 0)
+		return -1;
+	len = (size_t)(colon - where);
+	if (len > 2 && where[0] == '[' && colon[-1] == ']') {
+		where++;
+		len -= 2;
+	}
+	if (len == 0 || len >= size)
+		return -1;
+	memcpy(host, where, len);
+	host[len] = '\0';
+	*port = (uint16_t)number;
+	return 0;
+}

@@ -59,6 +59,13 @@ int text_copy(char *out, size_t size, const char *s);
 bool text_is_hostname(const char *s);
 
 /*
+ * Splits host:port or [v6]:port; `host` of `size` ends in a NUL. 0, or -1 when
+ * a part is missing, too long or no port from 1 to 65535.
+ */
+int text_endpoint(
+    const char *where, char *host, size_t size, uint16_t *port);
+
+/*
  * The case of ASCII letters apart, independent of the locale.
  * text_prefix: `s` begins with `prefix`.
  */
